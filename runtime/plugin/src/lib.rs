@@ -1,0 +1,1 @@
+//! WASM components: architectures and features.

@@ -1,0 +1,1 @@
+//! Model folders: versions, manifests, digests; atomic on disk.
