@@ -1,1 +1,20 @@
-//! The alphaplus binary.
+//! The appliance: the only crate that sees the others together.
+
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod deployment;
+pub mod history;
+pub mod ingest;
+pub mod live;
+pub mod load;
+pub mod metrics;
+pub mod pipeline;
+pub mod predictor;
+pub mod queue;
+pub mod recover;
+pub mod render;
+pub mod runner;
+pub mod server;
+pub mod tls;
+pub mod visible;

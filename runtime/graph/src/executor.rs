@@ -5,6 +5,8 @@ use std::fmt;
 use crate::graph::Graph;
 use crate::tensor::Tensor;
 
+pub use crate::recompute::Recompute;
+
 /// A device that runs graphs.
 pub trait Executor: Send + Sync {
     /// "cpu" or "cuda:0", as replies and metrics name it.
@@ -16,7 +18,12 @@ pub trait Executor: Send + Sync {
     fn prepare(&self, graph: &Graph, batches: &[usize]) -> Result<Box<dyn Plan>, PrepareError>;
 
     /// For a graph with one input `[B, window, features]`: one row at a time, per stream.
-    fn prepare_sliding(&self, graph: &Graph, window: usize, streams: usize) -> Result<Box<dyn SlidingPlan>, PrepareError>;
+    fn prepare_sliding(
+        &self,
+        graph: &Graph,
+        window: usize,
+        streams: usize,
+    ) -> Result<Box<dyn SlidingPlan>, PrepareError>;
 }
 
 /// A prepared graph. One thread at a time.
@@ -83,7 +90,9 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RunError::Batch { batch, prepared } => write!(f, "no plan for batch {batch}; prepared are {prepared:?}"),
+            RunError::Batch { batch, prepared } => {
+                write!(f, "no plan for batch {batch}; prepared are {prepared:?}")
+            }
             RunError::Argument(e) | RunError::State(e) => write!(f, "{e}"),
             RunError::Device(e) => write!(f, "the device failed: {e}"),
         }

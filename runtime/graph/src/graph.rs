@@ -31,7 +31,9 @@ pub enum Initial {
     /// Uniform in ±√(6 / (fan_in + fan_out)) (Glorot and Bengio 2010).
     Glorot,
     /// Uniform in ±1/√n.
-    UniformRoot { n: usize },
+    UniformRoot {
+        n: usize,
+    },
     Constant(f32),
     /// Zero, but one in the second quarter: an LSTM's bias with the forget gate open (Jozefowicz 2015).
     LstmBias,

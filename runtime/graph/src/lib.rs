@@ -8,15 +8,22 @@
 pub mod builder;
 pub mod codec;
 pub mod conformance;
+mod copy;
+pub mod cost;
 pub mod executor;
 pub mod gradient;
 pub mod graph;
 pub mod loss;
 pub mod op;
+mod recompute;
 pub mod reference;
 pub mod rewrite;
 pub mod shape;
+pub mod shape_rule;
 pub mod tensor;
+#[cfg(test)]
+mod testing;
+pub mod training;
 pub mod verify;
 
 pub use builder::{BuildError, Builder};
@@ -25,5 +32,6 @@ pub use executor::{Executor, Plan, PrepareError, RunError, SlidingPlan};
 pub use graph::{Graph, Initial, Node, NodeId, StateSpec, Update, Value};
 pub use op::{BinaryOp, LstmKeep, Op, ReduceOp, UnaryOp};
 pub use shape::{Dim, Shape};
+pub use shape_rule::shape_rule;
 pub use tensor::Tensor;
 pub use verify::{Limits, VerifyError};

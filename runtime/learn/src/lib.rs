@@ -1,1 +1,36 @@
-//! Datasets, splits, training, evaluation.
+//! Datasets, splits, training, evaluation. Pure but for checkpoints: devices, file formats and feature plugins come in
+//! as `graph::Executor` and `market::Features`.
+//!
+//! [`fit::prepare`] makes data ready, [`train::train`] trains, [`fit::judge`] judges on the test part, and
+//! [`TrainingRecipe::manifest`] writes down all of it. Everything is a function of the recipe, the bars, the plugins
+//! and the executor: the same ones give the same bits.
+
+pub mod baseline;
+pub mod bootstrap;
+pub mod checkpoint;
+pub mod dataset;
+pub mod evaluate;
+pub mod fit;
+pub mod label;
+pub mod normalise;
+pub mod predict;
+pub mod progress;
+pub mod random;
+pub mod recipe;
+pub mod settings;
+pub mod split;
+pub mod train;
+
+pub use bootstrap::BootstrapSettings;
+pub use evaluate::{Evaluation, Verdict};
+pub use fit::{Prepared, judge, prepare, prepare_for};
+pub use label::LabelRecipe;
+pub use normalise::{LabelScale, Normaliser};
+pub use progress::{BatchReport, EpochReport, Flow, Outline, Progress};
+pub use recipe::{DataRecipe, PinnedData, PluginUse, TrainingRecipe};
+pub use settings::TrainingSettings;
+pub use split::{Cut, Split, SplitRecipe, SplitTimes};
+pub use train::{TrainError, Trained, train};
+
+#[cfg(test)]
+mod testing;

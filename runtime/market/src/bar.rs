@@ -140,18 +140,7 @@ pub struct Bar {
 impl Bar {
     /// Checks: finite, prices above zero, low ≤ open, close ≤ high, volume not negative.
     pub fn check(&self) -> Result<(), BarError> {
-        for (name, x) in [("open", self.open), ("high", self.high), ("low", self.low), ("close", self.close)] {
-            if !x.is_finite() || x <= 0.0 {
-                return Err(BarError::Price { field: name, value: x });
-            }
-        }
-        if !self.volume.is_finite() || self.volume < 0.0 {
-            return Err(BarError::Volume(self.volume));
-        }
-        if self.low > self.open.min(self.close) || self.high < self.open.max(self.close) {
-            return Err(BarError::Inverted { open: self.open, high: self.high, low: self.low, close: self.close });
-        }
-        Ok(())
+        check_numbers([self.open, self.high, self.low, self.close, self.volume])
     }
 
     /// When it is complete.
@@ -164,6 +153,22 @@ impl Bar {
         let bits = |b: &Bar| [b.open, b.high, b.low, b.close, b.volume].map(f64::to_bits);
         bits(self) == bits(other) && self.is_final == other.is_final && self.revision == other.revision
     }
+}
+
+/// [`Bar::check`] on open, high, low, close, volume.
+pub(crate) fn check_numbers([open, high, low, close, volume]: [f64; 5]) -> Result<(), BarError> {
+    for (name, x) in [("open", open), ("high", high), ("low", low), ("close", close)] {
+        if !x.is_finite() || x <= 0.0 {
+            return Err(BarError::Price { field: name, value: x });
+        }
+    }
+    if !volume.is_finite() || volume < 0.0 {
+        return Err(BarError::Volume(volume));
+    }
+    if low > open.min(close) || high < open.max(close) {
+        return Err(BarError::Inverted { open, high, low, close });
+    }
+    Ok(())
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -181,11 +186,18 @@ impl fmt::Display for BarError {
             BarError::Symbol(s) => {
                 write!(f, "symbol '{s}' must be 1 to 32 of letters, digits and . _ - / :")
             }
-            BarError::Timeframe(s) => write!(f, "timeframe '{s}' must be a whole number and s, m, h, d or w, such as 5m"),
-            BarError::Price { field, value } => write!(f, "{field} is {value}; it must be finite and above zero"),
+            BarError::Timeframe(s) => {
+                write!(f, "timeframe '{s}' must be a whole number and s, m, h, d or w, such as 5m")
+            }
+            BarError::Price { field, value } => {
+                write!(f, "{field} is {value}; it must be finite and above zero")
+            }
             BarError::Volume(v) => write!(f, "volume is {v}; it must be finite and not negative"),
             BarError::Inverted { open, high, low, close } => {
-                write!(f, "low {low} must be at most, and high {high} at least, open {open} and close {close}")
+                write!(
+                    f,
+                    "low {low} must be at most, and high {high} at least, open {open} and close {close}"
+                )
             }
         }
     }

@@ -1,1 +1,22 @@
-//! Model folders: versions, manifests, digests; atomic on disk.
+//! Model folders: `<models>/<name>/<version>/` with `model.onnx` and `manifest.toml`; atomic on disk.
+//!
+//! [`Manifest`] is all that is known about a trained model; [`Registry`] lists, verifies and publishes
+//! folders. A folder that is there is complete: it was staged beside its place, synced and renamed.
+
+pub mod check;
+pub mod digest;
+pub mod folder;
+pub mod manifest;
+pub mod metrics;
+pub mod name;
+mod publish;
+mod staging;
+
+pub use digest::{Hasher, names_fingerprint, sha256_hex};
+pub use folder::{ListError, Listing, LoadError, ModelFolder, ModelVersions, OpenError, Registry, Version};
+pub use manifest::{
+    Architecture, Data, FORMAT, Features, GapPolicy, Input, Label, LabelKind, Loss, Manifest, ManifestError,
+    Normaliser, Range, Schedule, Serving, Sliding, Training,
+};
+pub use metrics::{Interval, Metrics, Scores};
+pub use publish::{PublishError, Published};

@@ -1,0 +1,247 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// AlphaPlus trains time-series models on bars, predicts on each new one, and answers polls over local HTTP.
+#[derive(Parser, Debug)]
+#[command(version, about, long_about = None, after_help = "\
+Examples:
+  alphaplus serve                                             answer with the models in config.toml
+  alphaplus train --bars BTCUSDT-1h.csv.gz --name btc         train a model and register it
+  alphaplus evaluate btc --bars BTCUSDT-1h.csv.gz             compare it with naive and ridge
+  alphaplus plugin new features my-features                   begin a feature plugin
+  alphaplus doctor                                            what this machine can do")]
+pub struct Cli {
+    /// Settings file. Without it: config.toml where there is one, else the defaults.
+    #[arg(long, global = true, env = "ALPHAPLUS_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One setting, over file and environment; repeatable: --set serving.clock=feed
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Serve predictions until Ctrl-C or SIGTERM.
+    Serve,
+    /// Train a model on bars and register it.
+    Train(Train),
+    /// Judge a registered model on bars against naive and ridge.
+    Evaluate(Evaluate),
+    /// Predict the bar after the last one of a file.
+    Predict(Predict),
+    /// Recompute a retained prediction from the stored bars, plugin and weights, and compare the bits.
+    Replay(Replay),
+    /// Bring bars in.
+    #[command(subcommand)]
+    Bars(Bars),
+    /// Write, build, check and measure plugins.
+    #[command(subcommand)]
+    Plugin(Plugin),
+    /// Look at registered models.
+    #[command(subcommand)]
+    Models(Models),
+    /// What this machine can do, and what is missing.
+    Doctor,
+}
+
+#[derive(Args, Debug, Clone)]
+pub struct BarFiles {
+    /// CSV, CSV.gz or Parquet files of bars; the column style is detected.
+    #[arg(long = "bars", required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The symbol of files that don't name one; otherwise the file name's first part.
+    #[arg(long)]
+    pub symbol: Option<String>,
+    /// The timeframe ("1h"); otherwise the usual distance between bars.
+    #[arg(long)]
+    pub timeframe: Option<String>,
+    /// The zone of times that name none (IANA, such as America/New_York).
+    #[arg(long, default_value = "UTC")]
+    pub zone: String,
+    /// The file's times are when bars close.
+    #[arg(long)]
+    pub close_times: bool,
+    /// Leave bad rows out, counted, instead of refusing the file.
+    #[arg(long)]
+    pub skip_bad: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LabelKind {
+    /// ln(close[t+h] / close[t])
+    LogReturn,
+    /// Root of the summed squared log returns of the next h bars
+    RealisedVolatility,
+}
+
+#[derive(Args, Debug)]
+pub struct Train {
+    #[command(flatten)]
+    pub bars: BarFiles,
+    /// Name to register under: letters, digits and dashes.
+    #[arg(long, required_unless_present = "again")]
+    pub name: Option<String>,
+    /// Train a registered model again from its manifest, on the same bars.
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["architecture", "features", "hyper", "options", "label", "horizon", "window"])]
+    pub again: Option<String>,
+    /// Architecture plugin: a name in plugins.folders or a .wasm file.
+    #[arg(long, default_value = "lstm")]
+    pub architecture: String,
+    /// Feature plugin: a name in plugins.folders or a .wasm file.
+    #[arg(long, default_value = "technical")]
+    pub features: String,
+    /// A hyper-parameter of the architecture: --hyper hidden=64
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub hyper: Vec<String>,
+    /// An option of the feature plugin.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub options: Vec<String>,
+    #[arg(long, value_enum, default_value = "log-return")]
+    pub label: LabelKind,
+    /// How many bars ahead.
+    #[arg(long, default_value_t = 1)]
+    pub horizon: u32,
+    /// Bars in one input window.
+    #[arg(long, default_value_t = 60)]
+    pub window: u32,
+    #[arg(long, default_value_t = 30)]
+    pub epochs: u32,
+    /// Stop after so many epochs without a better validation loss.
+    #[arg(long, default_value_t = 5)]
+    pub patience: u32,
+    #[arg(long, default_value_t = 64)]
+    pub batch: u32,
+    #[arg(long, default_value_t = 1e-3)]
+    pub learning_rate: f64,
+    #[arg(long, default_value_t = 1e-2)]
+    pub weight_decay: f64,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Share of the bars that is trained on.
+    #[arg(long, default_value_t = 0.7)]
+    pub train_share: f64,
+    /// Share that early stopping looks at; the rest is the test part.
+    #[arg(long, default_value_t = 0.15)]
+    pub validation_share: f64,
+    /// Bars left out before each later part, beyond the purge of overlapping labels.
+    #[arg(long, default_value_t = 24)]
+    pub embargo: u32,
+    /// Keep labels that span a gap in time (markets that close).
+    #[arg(long)]
+    pub keep_gaps: bool,
+    /// Checkpoints of this run; an interrupted one goes on from here.
+    #[arg(long, value_name = "FOLDER")]
+    pub checkpoints: Option<PathBuf>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Evaluate {
+    /// Model: "name" or "name/version".
+    pub model: String,
+    #[command(flatten)]
+    pub bars: BarFiles,
+    /// Judge only bars from here (RFC 3339). Without it: the test range of the manifest.
+    #[arg(long)]
+    pub from: Option<String>,
+    #[arg(long)]
+    pub until: Option<String>,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Predict {
+    /// Model: "name" or "name/version".
+    pub model: String,
+    #[command(flatten)]
+    pub bars: BarFiles,
+    /// Predict on each of the last so many bars.
+    #[arg(long, default_value_t = 1)]
+    pub last: usize,
+}
+
+#[derive(Args, Debug)]
+pub struct Replay {
+    /// The `seq` of the prediction.
+    pub seq: u64,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Bars {
+    /// Read bar files, say what was found, and write them in the canonical form or send them to a running
+    /// appliance.
+    Import(Import),
+}
+
+#[derive(Args, Debug)]
+pub struct Import {
+    #[command(flatten)]
+    pub bars: BarFiles,
+    /// Write canonical CSV here.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Send to the appliance in config.toml as backfill, which warms windows without predictions.
+    #[arg(long)]
+    pub send: bool,
+    /// Send as live bars: with predictions.
+    #[arg(long, requires = "send")]
+    pub live: bool,
+    /// Only bars from here (RFC 3339).
+    #[arg(long)]
+    pub from: Option<String>,
+    #[arg(long)]
+    pub until: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PluginKind {
+    Features,
+    Architecture,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Plugin {
+    /// Begin a plugin that builds and passes its test at once.
+    New { kind: PluginKind, name: String },
+    /// Build the plugin in a folder into a component.
+    Build {
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// Where the component goes; otherwise <folder>/<name>.wasm
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Is it a component that this appliance can load?
+    Check { component: PathBuf },
+    /// Causality, replay and snapshots on bars (synthetic ones without --bars).
+    Test {
+        component: PathBuf,
+        #[arg(long)]
+        bars: Option<PathBuf>,
+        #[arg(long, default_value_t = 8)]
+        rounds: usize,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// Time, fuel and memory per bar.
+    Bench { component: PathBuf },
+    /// Digest, version, imports, schema, features.
+    Inspect { component: PathBuf },
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Models {
+    /// All models and versions.
+    #[command(visible_alias = "list")]
+    Ls,
+    /// One model's manifest in words.
+    Show { model: String },
+}

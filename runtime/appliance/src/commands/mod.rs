@@ -1,0 +1,56 @@
+//! One file a command.
+
+mod bars;
+mod doctor;
+mod evaluate;
+mod models;
+mod plugin;
+mod predict;
+mod replay;
+mod serve;
+mod train;
+
+use std::path::Path;
+
+use crate::cli::{Cli, Command};
+use crate::config::{self, LogFormat, Settings};
+
+/// Runs the command; the error is what the user reads.
+pub fn run(cli: Cli) -> Result<(), String> {
+    let settings = settings(&cli)?;
+    log(&settings, matches!(cli.command, Command::Serve));
+    match cli.command {
+        Command::Serve => serve::run(settings),
+        Command::Train(args) => train::run(&settings, &args),
+        Command::Evaluate(args) => evaluate::run(&settings, &args),
+        Command::Predict(args) => predict::run(&settings, &args),
+        Command::Replay(args) => replay::run(&settings, args.seq),
+        Command::Bars(command) => bars::run(&settings, &command),
+        Command::Plugin(command) => plugin::run(&settings, &command),
+        Command::Models(command) => models::run(&settings, &command),
+        Command::Doctor => doctor::run(&settings),
+    }
+}
+
+fn settings(cli: &Cli) -> Result<Settings, String> {
+    let mut flags = Vec::new();
+    for pair in &cli.set {
+        let (key, value) = pair.split_once('=').ok_or_else(|| format!("--set {pair}: it must be KEY=VALUE"))?;
+        flags.push((key.trim().to_string(), value.trim().to_string()));
+    }
+    let here = Path::new("config.toml");
+    let file = cli.config.as_deref().or_else(|| here.is_file().then_some(here));
+    config::load(file, &flags).map_err(|e| e.to_string())
+}
+
+/// Logs go to stderr. Tools stay quiet below warnings.
+fn log(settings: &Settings, serving: bool) {
+    let level = if serving { settings.raw.log.level.as_str() } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::new(level);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second logger in one process (tests) is not an error.
+    let _ = match settings.raw.log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}

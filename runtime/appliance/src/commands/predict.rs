@@ -1,0 +1,45 @@
+//! `alphaplus predict`: the newest bars of a file through a model, as serving would.
+
+use market::Timestamp;
+
+use super::bars::read;
+use crate::cli::Predict;
+use crate::config::{CheckedDeployment, Settings};
+use crate::live::{Fed, Live};
+use crate::load::Parts;
+
+pub fn run(settings: &Settings, args: &Predict) -> Result<(), String> {
+    let parts = Parts::new(settings)?;
+    let folder = parts.model(&args.model)?;
+    let streams = read(&args.bars, None, None, true)?;
+    let label = folder.manifest.label;
+    let timeframe = streams.first().map(|s| s.0.timeframe).ok_or("there are no bars")?;
+    let wanted = CheckedDeployment { model: args.model.clone(), version: None, symbols: None, timeframe };
+    let mut deployment = parts.serve(settings, folder, &wanted)?;
+    println!("{} over {} bars", label.kind.name(), label.horizon_bars);
+    for (key, bars) in &streams {
+        let mut live = Live::new(deployment.empty_window.clone(), deployment.warmup(), 0);
+        let normaliser = deployment.normaliser.clone();
+        live.open(deployment.features.as_mut()).map_err(|e| e.to_string())?;
+        for (i, bar) in bars.iter().enumerate() {
+            let apply = |row: &mut [f32]| normaliser.apply(row);
+            let (fed, _) = live.push(deployment.features.as_mut(), &apply, bar).map_err(|e| e.to_string())?;
+            if i + args.last < bars.len() {
+                continue;
+            }
+            let as_of: Timestamp = bar.close_time();
+            match (fed, live.window()) {
+                (Fed::Ready, Some(window)) => {
+                    let mut outputs = Vec::new();
+                    deployment.runner.run(window, &mut outputs).map_err(|e| e.to_string())?;
+                    let value = outputs.first().map_or(f32::NAN, |&o| deployment.prediction(o));
+                    println!("{key} {as_of} {value}");
+                }
+                (Fed::Warming { have, need }, _) => println!("{key} {as_of} warming up {have}/{need}"),
+                (Fed::Ready, None) => return Err("the window is not full".into()),
+            }
+        }
+        live.close(deployment.features.as_mut());
+    }
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! `alphaplus replay <seq>`: a retained prediction, recomputed from the stored bars, the pinned plugin and the
+//! weights, and compared bit for bit.
+
+use store::{Outcome, Record};
+
+use crate::config::{CheckedDeployment, Settings};
+use crate::history;
+use crate::live::{Fed, Live};
+use crate::load::Parts;
+use crate::pipeline;
+use crate::recover::Scanned;
+
+pub fn run(settings: &Settings, seq: u64) -> Result<(), String> {
+    let parts = Parts::new(settings)?;
+    let reader = store::read_folder(&settings.raw.store.folder).map_err(|e| e.to_string())?;
+    let mut records: Vec<(u64, Record)> = Vec::new();
+    let mut wanted = None;
+    for entry in reader {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                eprintln!("warning: {error}");
+                continue;
+            }
+        };
+        if let Record::Prediction(p) = &entry.record
+            && p.seq == seq
+        {
+            wanted = Some(p.clone());
+            break;
+        }
+        if matches!(entry.record, Record::Bar(_) | Record::Snapshot(_)) {
+            records.push((entry.position, entry.record));
+        }
+    }
+    let Some(wanted) = wanted else {
+        return Err(format!("prediction {seq} is not in {}: it may be older than store.history_hours", settings.raw.store.folder.display()));
+    };
+    let stored = match &wanted.outcome {
+        Outcome::Values(values) => values.clone(),
+        Outcome::Abstained { text, .. } => return Err(format!("{seq} is an abstention: {text}")),
+    };
+    let model = format!("{}/{}", wanted.model.name, wanted.model.version);
+    let folder = parts.model(&model)?;
+    let deploy = CheckedDeployment {
+        model: wanted.model.name.clone(),
+        version: None,
+        symbols: None,
+        timeframe: wanted.key.timeframe,
+    };
+    let mut deployment = parts.serve(settings, folder, &deploy)?;
+    if deployment.digest != wanted.model_digest {
+        return Err(format!("model {model} is not the one that made prediction {seq}: its digest differs"));
+    }
+    let keep = settings.raw.serving.revision_depth_bars;
+    let mut scanned = Scanned::new(wanted.key.clone(), history::capacity_bars(deployment.window, keep));
+    for (position, record) in records {
+        match record {
+            Record::Bar(r) if r.bar.key == wanted.key => scanned.bar(position, r.bar, r.backfill),
+            Record::Snapshot(r) if r.key == wanted.key && r.model == wanted.model => scanned.snapshot(r),
+            _ => {}
+        }
+    }
+    let mut live = Live::new(deployment.empty_window.clone(), deployment.warmup(), keep);
+    let snapshots = scanned.models.remove(&wanted.model).unwrap_or_default().snapshots;
+    if snapshots.is_empty() {
+        return Err(format!("the spool holds no snapshot of {} for {model}: it reaches back too little", wanted.key));
+    }
+    snapshots.give(&mut live);
+    let normaliser = deployment.normaliser.clone();
+    let apply = |row: &mut [f32]| normaliser.apply(row);
+    let count = scanned.history.count;
+    let bars = scanned.history.series.as_slice();
+    let reached = live.reopen(deployment.features.as_mut(), &apply, bars, count).map_err(|e| e.to_string())?;
+    if !reached || live.fed() != Fed::Ready {
+        return Err(format!("the bars that led to prediction {seq} are no longer all in the spool"));
+    }
+    let mut outputs = Vec::new();
+    deployment.runner.run(live.window().unwrap_or_default(), &mut outputs).map_err(|e| e.to_string())?;
+    let again = match pipeline::read_finite(&deployment, Some(&outputs)) {
+        Outcome::Values(values) => values,
+        Outcome::Abstained { text, .. } => return Err(format!("recomputed, prediction {seq} is an abstention: {text}")),
+    };
+    println!("prediction {seq}: {} {} by {model} on {}", wanted.key, wanted.open_time, wanted.device);
+    let shown = |v: &[f32]| v.iter().map(|x| format!("{x} ({:08x})", x.to_bits())).collect::<Vec<_>>().join(", ");
+    println!("stored      {}", shown(&stored));
+    println!("recomputed  {}", shown(&again));
+    let same = stored.len() == again.len() && stored.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits());
+    if same {
+        println!("the bits are the same");
+        Ok(())
+    } else {
+        Err(format!("prediction {seq} comes out differently here"))
+    }
+}

@@ -1,0 +1,267 @@
+//! `alphaplus train`: bars to a registered model.
+
+use std::time::{Duration, Instant};
+
+use graph::{GraphCodec, Limits};
+use indicatif::{ProgressBar, ProgressStyle};
+use learn::bootstrap::BootstrapSettings;
+use learn::evaluate::Evaluation;
+use learn::fit::{self, Prepared};
+use learn::label::LabelRecipe;
+use learn::progress::{BatchReport, EpochReport, Flow, Outline, Progress};
+use learn::recipe::{DataRecipe, PluginUse, TrainingRecipe};
+use learn::settings::TrainingSettings;
+use learn::split::{Cut, SplitRecipe};
+use learn::train::{Trained, train};
+use market::{Bar, Features, StreamKey, Timestamp};
+use plugin::{Architecture, Dimensions, FeaturePlugin};
+use registry::{GapPolicy, LabelKind, Published};
+use serde_json::json;
+
+use super::bars::{read, said};
+use super::models::curve;
+use crate::cli::{self, Train};
+use crate::config::Settings;
+use crate::load::{Parts, json_object, pairs};
+
+/// The difference between devices that is accepted at load, in normalised units.
+const DEVICE_TOLERANCE: f64 = 1e-4;
+/// Features are clipped at so many deviations.
+const CLIP: f64 = 10.0;
+
+pub fn run(settings: &Settings, args: &Train) -> Result<(), String> {
+    let parts = Parts::new(settings)?;
+    let streams = read(&args.bars, None, None, !args.json)?;
+    let done = match &args.again {
+        Some(model) => again(settings, &parts, model, &streams, args)?,
+        None => fresh(settings, &parts, &streams, args)?,
+    };
+    report(&done, args.json);
+    Ok(())
+}
+
+/// A model and how it came about.
+pub struct Done {
+    pub published: Published,
+    pub name: String,
+    pub prepared: Prepared,
+    pub trained: Trained,
+    pub evaluation: Evaluation,
+    pub seconds: f64,
+}
+
+fn fresh(
+    settings: &Settings,
+    parts: &Parts,
+    streams: &[(StreamKey, Vec<Bar>)],
+    args: &Train,
+) -> Result<Done, String> {
+    let architecture = parts.component(settings, &args.architecture)?;
+    let component = parts.component(settings, &args.features)?;
+    let features = FeaturePlugin::new(&component, &pairs(&args.options)?).map_err(|e| e.to_string())?;
+    let built = Architecture::new(&architecture).map_err(|e| e.to_string())?;
+    let hyper = built.schema().fill(&pairs(&args.hyper)?).map_err(|e| e.to_string())?;
+    let timeframe = streams.first().map(|s| s.0.timeframe).ok_or("there are no bars")?;
+    let label_kind = match args.label {
+        cli::LabelKind::LogReturn => LabelKind::LogReturn,
+        cli::LabelKind::RealisedVolatility => LabelKind::RealisedVolatility,
+    };
+    let shares = args.train_share + args.validation_share;
+    if !(args.train_share > 0.0 && args.validation_share > 0.0 && shares < 1.0) {
+        return Err("--train-share and --validation-share must be above 0 and leave something to test on".into());
+    }
+    let recipe = TrainingRecipe {
+        name: args.name.clone().unwrap_or_default(),
+        architecture: PluginUse {
+            plugin: architecture.id().to_string(),
+            digest: architecture.digest().to_string(),
+            options: serde_json::Value::Object(hyper).to_string(),
+        },
+        features: PluginUse {
+            plugin: component.id().to_string(),
+            digest: component.digest().to_string(),
+            options: features.options().to_string(),
+        },
+        data: DataRecipe {
+            description: description(args),
+            symbols: streams.iter().map(|s| s.0.symbol.clone()).collect(),
+            timeframe,
+            pinned: None,
+        },
+        window: args.window,
+        label: LabelRecipe {
+            kind: label_kind,
+            horizon_bars: args.horizon,
+            gaps: if args.keep_gaps { GapPolicy::Keep } else { GapPolicy::Drop },
+        },
+        split: SplitRecipe {
+            cut: Cut::Fractions { validation: args.validation_share, test: 1.0 - shares },
+            embargo_bars: args.embargo,
+        },
+        clip: Some(CLIP),
+        training: TrainingSettings {
+            seed: args.seed,
+            batch: args.batch,
+            epochs_max: args.epochs,
+            patience: args.patience,
+            learning_rate: args.learning_rate,
+            weight_decay: args.weight_decay,
+            ..TrainingSettings::default()
+        },
+        bootstrap: BootstrapSettings::default(),
+        trials: 1,
+        device_tolerance: DEVICE_TOLERANCE,
+    };
+    fit(parts, &recipe, &built, features, streams, args)
+}
+
+fn again(
+    settings: &Settings,
+    parts: &Parts,
+    model: &str,
+    streams: &[(StreamKey, Vec<Bar>)],
+    args: &Train,
+) -> Result<Done, String> {
+    let folder = parts.model(model)?;
+    let mut recipe = TrainingRecipe::from_manifest(&folder.manifest).map_err(|e| e.to_string())?;
+    if let Some(name) = &args.name {
+        recipe.name = name.clone();
+    }
+    let architecture = parts.pinned(settings, &recipe.architecture.plugin, &recipe.architecture.digest)?;
+    let built = Architecture::new(&architecture).map_err(|e| e.to_string())?;
+    let features = parts.features(settings, &folder.manifest)?;
+    fit(parts, &recipe, &built, features, streams, args)
+}
+
+fn fit(
+    parts: &Parts,
+    recipe: &TrainingRecipe,
+    architecture: &Architecture,
+    mut features: FeaturePlugin,
+    streams: &[(StreamKey, Vec<Bar>)],
+    args: &Train,
+) -> Result<Done, String> {
+    recipe.check().map_err(|e| e.to_string())?;
+    let started = Instant::now();
+    // A plugin that looks ahead is refused before anything is trained on it.
+    plugin::causality::check_synthetic(&mut features).map_err(|e| e.to_string())?;
+    features.rebuild().map_err(|e| e.to_string())?;
+    let bars: Vec<&[Bar]> = streams.iter().map(|s| s.1.as_slice()).collect();
+    let prepared = fit::prepare(recipe, &bars, &mut features).map_err(|e| e.to_string())?;
+    let dimensions = Dimensions {
+        window: recipe.window,
+        features: prepared.dataset.columns as u32,
+        outputs: 1,
+    };
+    let hyper = json_object(&recipe.architecture.options)?;
+    let model = architecture.build(&hyper, dimensions, &Limits::default()).map_err(|e| e.to_string())?;
+    let checkpoint = args.checkpoints.as_ref().map(|folder| folder.join(format!("{}.safetensors", recipe.name)));
+    if let Some(folder) = &args.checkpoints {
+        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    }
+    let mut shown = Shown::default();
+    let job = prepared.job(&model, &recipe.training);
+    let trained = train(&job, parts.executor.as_ref(), &mut shown, checkpoint.as_deref()).map_err(|e| e.to_string())?;
+    let evaluation =
+        fit::judge(recipe, &prepared, &trained.model, parts.executor.as_ref()).map_err(|e| e.to_string())?;
+    let onnx = parts.codec.encode(&trained.model).map_err(|e| e.to_string())?;
+    let manifest = recipe.manifest(&prepared, &trained, &evaluation, Timestamp::now());
+    let published = parts.registry.publish(manifest, &[("model.onnx", &onnx)]).map_err(|e| e.to_string())?;
+    if let Some(path) = checkpoint {
+        // The model is registered: nothing is left to resume.
+        let _ = std::fs::remove_file(path);
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Done { published, name: recipe.name.clone(), prepared, trained, evaluation, seconds })
+}
+
+fn description(args: &Train) -> String {
+    let name = |path: &std::path::PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    args.bars.files.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn report(done: &Done, as_json: bool) {
+    let Done { published, name, prepared, trained, evaluation, seconds } = done;
+    let model = format!("{name}/{}", published.version);
+    if as_json {
+        let t = prepared.split.times;
+        let value = json!({
+            "model": model,
+            "folder": published.path,
+            "digest": published.digest,
+            "epochs": trained.epochs,
+            "best_epoch": trained.best_epoch,
+            "train_curve": trained.train_curve,
+            "validation_curve": trained.validation_curve,
+            "seconds": seconds,
+            "train_from": t.train, "validation_from": t.validation, "test_from": t.test, "until": t.until,
+            "train_samples": prepared.split.train.len(),
+            "validation_samples": prepared.split.validation.len(),
+            "test_samples": prepared.split.test.len(),
+            "features": prepared.feature_names.len(),
+            "evaluation": evaluation,
+            "verdict": evaluation.verdict().to_string(),
+        });
+        println!("{value}");
+        return;
+    }
+    println!("{} epochs in {seconds:.1} s, the best {}", trained.epochs, trained.best_epoch);
+    println!("train loss       {}", curve(&trained.train_curve));
+    println!("validation loss  {}", curve(&trained.validation_curve));
+    println!("\non the test part, which nothing was fitted on:\n{evaluation}");
+    println!("\nregistered as {model} in {}", published.path.display());
+}
+
+/// A progress bar an epoch, on a terminal; a line an epoch elsewhere.
+#[derive(Default)]
+struct Shown {
+    bar: Option<ProgressBar>,
+    batches: u64,
+}
+
+impl Progress for Shown {
+    fn start(&mut self, outline: &Outline) {
+        eprintln!(
+            "training {} parameters on {} samples, {} a batch; validating on {}{}",
+            said(outline.parameters as u64),
+            said(outline.train_samples as u64),
+            outline.batch,
+            said(outline.validation_samples as u64),
+            if outline.resumed_epochs > 0 { format!("; going on after epoch {}", outline.resumed_epochs) } else { String::new() }
+        );
+        self.batches = u64::from(outline.batches);
+        let total = self.batches * u64::from(outline.epochs_max - outline.resumed_epochs);
+        let bar = ProgressBar::new(total);
+        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} batches, {eta} left  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        self.bar = Some(bar);
+    }
+
+    fn batch(&mut self, _: &BatchReport) -> Flow {
+        if let Some(bar) = &self.bar {
+            bar.inc(1);
+        }
+        Flow::Continue
+    }
+
+    fn epoch(&mut self, report: &EpochReport) -> Flow {
+        let text = format!(
+            "epoch {}: train {:.5}, validation {:.5} (best {:.5} at {})",
+            report.epoch, report.train_loss, report.validation_loss, report.best_validation_loss, report.best_epoch
+        );
+        match &self.bar {
+            Some(bar) if !bar.is_hidden() => bar.set_message(text),
+            _ => eprintln!("{text}"),
+        }
+        Flow::Continue
+    }
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,546 @@
+//! The settings: raw as figment merges them, checked once, trusted after that.
+//!
+//! Defaults < config.toml < `ALPHAPLUS_SECTION__KEY` < command-line flags.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use market::{Symbol, Timeframe};
+use serde::{Deserialize, Serialize};
+
+/// The settings as written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Raw {
+    pub server: Server,
+    pub serving: Serving,
+    pub store: Store,
+    pub plugins: Plugins,
+    pub models: Models,
+    pub device: Device,
+    pub log: Log,
+    pub deployments: Vec<Deployment>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    pub listen: String,
+    pub unix_socket: String,
+    pub hosts: Vec<String>,
+    pub plain_outside_loopback: bool,
+    pub threads: usize,
+    pub limits: Limits,
+    pub routes: Routes,
+    pub tokens: Tokens,
+    pub tls: Tls,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub body_bytes_max: usize,
+    pub lines_max: usize,
+    pub connections_max: usize,
+    pub header_timeout_ms: u64,
+    pub body_timeout_ms: u64,
+    pub wait_ms_max: u64,
+    pub queue_bars_max: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Routes {
+    pub ingest: bool,
+    pub poll: bool,
+    pub predict: bool,
+    pub metrics: bool,
+    pub status: bool,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tokens {
+    pub poll_file: String,
+    pub ingest_file: String,
+    pub admin_file: String,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    pub certificate_file: String,
+    pub key_file: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    Wall,
+    Feed,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Serving {
+    pub clock: Clock,
+    pub stale_after_bars: f64,
+    pub streams_max: usize,
+    pub predictions_in_memory: usize,
+    pub revision_depth_bars: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilityMode {
+    Written,
+    Synced,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    pub folder: PathBuf,
+    pub durability: DurabilityMode,
+    pub sync_interval_ms: u64,
+    pub segment_bytes: u64,
+    pub history_hours: u64,
+    pub limit_bytes: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Plugins {
+    pub cache_folder: PathBuf,
+    pub folders: Vec<PathBuf>,
+    pub bar_deadline_ms: u64,
+    pub batch_deadline_ms: u64,
+    pub memory_bytes_max: usize,
+    pub failures_max: usize,
+    pub failure_window_s: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Models {
+    pub folder: PathBuf,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Device {
+    pub policy: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    pub model: String,
+    #[serde(default)]
+    pub version: u64,
+    pub symbols: Vec<String>,
+    pub timeframe: String,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Raw {
+            server: Server::default(),
+            serving: Serving::default(),
+            store: Store::default(),
+            plugins: Plugins::default(),
+            models: Models::default(),
+            device: Device::default(),
+            log: Log::default(),
+            deployments: Vec::new(),
+        }
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            listen: "127.0.0.1:7787".into(),
+            unix_socket: String::new(),
+            hosts: Vec::new(),
+            plain_outside_loopback: false,
+            threads: 2,
+            limits: Limits::default(),
+            routes: Routes::default(),
+            tokens: Tokens::default(),
+            tls: Tls::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            body_bytes_max: 8 << 20,
+            lines_max: 10_000,
+            connections_max: 1024,
+            header_timeout_ms: 30_000,
+            body_timeout_ms: 10_000,
+            wait_ms_max: 30_000,
+            queue_bars_max: 100_000,
+        }
+    }
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Routes { ingest: true, poll: true, predict: true, metrics: true, status: true }
+    }
+}
+
+impl Default for Serving {
+    fn default() -> Self {
+        Serving {
+            clock: Clock::Wall,
+            stale_after_bars: 2.0,
+            streams_max: 5_000,
+            predictions_in_memory: 100_000,
+            revision_depth_bars: 64,
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Store {
+            folder: "data/spool".into(),
+            durability: DurabilityMode::Written,
+            sync_interval_ms: 5,
+            segment_bytes: 64 << 20,
+            history_hours: 168,
+            limit_bytes: 8 << 30,
+        }
+    }
+}
+
+impl Default for Plugins {
+    fn default() -> Self {
+        Plugins {
+            cache_folder: "data/plugin-cache".into(),
+            folders: vec!["plugins/dist".into()],
+            bar_deadline_ms: 50,
+            batch_deadline_ms: 10_000,
+            memory_bytes_max: 64 << 20,
+            failures_max: 5,
+            failure_window_s: 60,
+        }
+    }
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Models { folder: "models".into() }
+    }
+}
+
+impl Default for Device {
+    fn default() -> Self {
+        Device { policy: "cpu".into() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { format: LogFormat::Text, level: "info".into() }
+    }
+}
+
+/// The settings after their check.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub raw: Raw,
+    pub listen: SocketAddr,
+    pub unix_socket: Option<PathBuf>,
+    pub poll_token: Option<String>,
+    pub ingest_token: Option<String>,
+    pub admin_token: Option<String>,
+    /// Certificate and key files.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    pub deployments: Vec<CheckedDeployment>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CheckedDeployment {
+    pub model: String,
+    /// `None`: the newest.
+    pub version: Option<u64>,
+    /// `None`: every symbol.
+    pub symbols: Option<Vec<Symbol>>,
+    pub timeframe: Timeframe,
+}
+
+impl Settings {
+    pub fn header_timeout(&self) -> Duration {
+        Duration::from_millis(self.raw.server.limits.header_timeout_ms)
+    }
+
+    pub fn body_timeout(&self) -> Duration {
+        Duration::from_millis(self.raw.server.limits.body_timeout_ms)
+    }
+}
+
+/// One sentence that says what to change.
+#[derive(Debug)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn refuse<T>(message: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError(message.into()))
+}
+
+/// Reads the file (or the defaults alone), the environment and `flags` (dotted key, TOML value).
+pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Settings, ConfigError> {
+    let mut figment = Figment::from(Serialized::defaults(Raw::default()));
+    if let Some(path) = file {
+        if !path.is_file() {
+            return refuse(format!("there is no config file {}: name one with --config", path.display()));
+        }
+        figment = figment.merge(Toml::file_exact(path));
+    }
+    figment = figment.merge(Env::prefixed("ALPHAPLUS_").split("__").ignore(&["python"]));
+    for (key, value) in flags {
+        let parsed = toml::from_str::<toml::Table>(&format!("v = {value}"))
+            .ok()
+            .and_then(|mut t| t.remove("v"))
+            .unwrap_or_else(|| toml::Value::String(value.clone()));
+        figment = figment.merge(Serialized::default(key, parsed));
+    }
+    let mut raw: Raw = figment.extract().map_err(|e| explain(&e))?;
+    let base = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    for folder in [&mut raw.store.folder, &mut raw.plugins.cache_folder, &mut raw.models.folder]
+        .into_iter()
+        .chain(raw.plugins.folders.iter_mut())
+    {
+        *folder = base.join(&*folder);
+    }
+    check(raw, base)
+}
+
+/// figment's error in one sentence; an unknown key with the nearest known one.
+fn explain(error: &figment::Error) -> ConfigError {
+    let source = error.metadata.as_ref().and_then(|m| m.source.as_ref()).map(|s| format!(" in {s}")).unwrap_or_default();
+    let path = error.path.join(".");
+    match &error.kind {
+        figment::error::Kind::UnknownField(name, known) => {
+            let section = if path.is_empty() { String::new() } else { format!("{}.", path.trim_end_matches(&format!(".{name}")).trim_end_matches(name)) };
+            let section = section.trim_start_matches('.').to_string();
+            let nearest = known.iter().min_by_key(|k| strsim::levenshtein(k, name)).copied().unwrap_or("");
+            let section = if section == "." { "" } else { section.as_str() };
+            ConfigError(format!("unknown key '{section}{name}'{source}: did you mean '{section}{nearest}'?"))
+        }
+        kind => ConfigError(format!("key '{path}'{source}: {kind}")),
+    }
+}
+
+fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
+    let listen: SocketAddr = match raw.server.listen.parse() {
+        Ok(a) => a,
+        Err(_) => return refuse(format!("server.listen is '{}': it must be address:port, such as 127.0.0.1:7787", raw.server.listen)),
+    };
+    let l = &raw.server.limits;
+    let ranges: [(&str, u64, u64, u64); 19] = [
+        ("server.threads", raw.server.threads as u64, 1, 64),
+        ("server.limits.body_bytes_max", l.body_bytes_max as u64, 1024, 1 << 30),
+        ("server.limits.lines_max", l.lines_max as u64, 1, 1_000_000),
+        ("server.limits.connections_max", l.connections_max as u64, 1, 100_000),
+        ("server.limits.header_timeout_ms", l.header_timeout_ms, 10, 3_600_000),
+        ("server.limits.body_timeout_ms", l.body_timeout_ms, 10, 3_600_000),
+        ("server.limits.wait_ms_max", l.wait_ms_max, 0, 600_000),
+        ("server.limits.queue_bars_max", l.queue_bars_max as u64, 1, 100_000_000),
+        ("serving.streams_max", raw.serving.streams_max as u64, 1, 1_000_000),
+        ("serving.predictions_in_memory", raw.serving.predictions_in_memory as u64, 1, 100_000_000),
+        ("serving.revision_depth_bars", raw.serving.revision_depth_bars as u64, 1, 10_000),
+        ("store.sync_interval_ms", raw.store.sync_interval_ms, 0, 1_000),
+        ("store.segment_bytes", raw.store.segment_bytes, 1 << 16, 1 << 32),
+        ("store.history_hours", raw.store.history_hours, 1, 24 * 3660),
+        ("store.limit_bytes", raw.store.limit_bytes, 1 << 20, 1 << 50),
+        ("plugins.bar_deadline_ms", raw.plugins.bar_deadline_ms, 1, 60_000),
+        ("plugins.batch_deadline_ms", raw.plugins.batch_deadline_ms, 1, 600_000),
+        ("plugins.memory_bytes_max", raw.plugins.memory_bytes_max as u64, 1 << 16, 1 << 32),
+        ("plugins.failures_max", raw.plugins.failures_max as u64, 1, 1_000),
+    ];
+    for (key, value, low, high) in ranges {
+        if !(low..=high).contains(&value) {
+            return refuse(format!("{key} is {value}: it must be between {low} and {high}"));
+        }
+    }
+    if !(raw.serving.stale_after_bars >= 1.0 && raw.serving.stale_after_bars <= 1e6) {
+        return refuse(format!("serving.stale_after_bars is {}: it must be between 1 and 1000000", raw.serving.stale_after_bars));
+    }
+    if raw.store.limit_bytes < 2 * raw.store.segment_bytes {
+        return refuse("store.limit_bytes must be at least twice store.segment_bytes");
+    }
+    match raw.device.policy.as_str() {
+        "cpu" => {}
+        "prefer-gpu" | "require-gpu" => {
+            return refuse(format!(
+                "device.policy is '{}', but this build has no GPU executor: set it to \"cpu\"",
+                raw.device.policy
+            ));
+        }
+        other => return refuse(format!("device.policy is '{other}': it must be \"cpu\", \"prefer-gpu\" or \"require-gpu\"")),
+    }
+    if !["error", "warn", "info", "debug", "trace"].contains(&raw.log.level.as_str()) {
+        return refuse(format!("log.level is '{}': it must be error, warn, info, debug or trace", raw.log.level));
+    }
+    let token = |key: &str, file: &str| -> Result<Option<String>, ConfigError> {
+        if file.is_empty() {
+            return Ok(None);
+        }
+        let path = base.join(file);
+        let text = std::fs::read_to_string(&path)
+            .map_err(|e| ConfigError(format!("server.tokens.{key}: {} can't be read: {e}", path.display())))?;
+        let text = text.trim();
+        if text.len() < 16 || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            return refuse(format!("server.tokens.{key}: {} must hold one token of at least 16 printable characters", path.display()));
+        }
+        Ok(Some(text.to_string()))
+    };
+    let poll_token = token("poll_file", &raw.server.tokens.poll_file)?;
+    let ingest_token = token("ingest_file", &raw.server.tokens.ingest_file)?;
+    let admin_token = token("admin_file", &raw.server.tokens.admin_file)?;
+    let tls = match (raw.server.tls.certificate_file.as_str(), raw.server.tls.key_file.as_str()) {
+        ("", "") => None,
+        ("", _) | (_, "") => return refuse("server.tls needs both certificate_file and key_file, or neither"),
+        (c, k) => Some((base.join(c), base.join(k))),
+    };
+    if !is_loopback(listen.ip()) {
+        if poll_token.is_none() || ingest_token.is_none() || admin_token.is_none() {
+            return refuse(format!("server.listen is {listen}, outside loopback: set poll_file, ingest_file and admin_file under server.tokens"));
+        }
+        if tls.is_none() && !raw.server.plain_outside_loopback {
+            return refuse(format!("server.listen is {listen}, outside loopback: set server.tls, or server.plain_outside_loopback = true on purpose"));
+        }
+    }
+    let mut deployments = Vec::new();
+    for (i, d) in raw.deployments.iter().enumerate() {
+        let at = format!("deployments[{i}]");
+        let timeframe = Timeframe::parse(&d.timeframe).map_err(|e| ConfigError(format!("{at}.timeframe: {e}")))?;
+        if d.symbols.is_empty() {
+            return refuse(format!("{at}.symbols is empty: name symbols, or \"*\" for every one"));
+        }
+        let symbols = if d.symbols.iter().any(|s| s == "*") {
+            None
+        } else {
+            let parsed: Result<Vec<_>, _> = d.symbols.iter().map(|s| Symbol::new(s)).collect();
+            Some(parsed.map_err(|e| ConfigError(format!("{at}.symbols: {e}")))?)
+        };
+        deployments.push(CheckedDeployment {
+            model: d.model.clone(),
+            version: (d.version != 0).then_some(d.version),
+            symbols,
+            timeframe,
+        });
+    }
+    let unix_socket = (!raw.server.unix_socket.is_empty()).then(|| base.join(&raw.server.unix_socket));
+    Ok(Settings { listen, unix_socket, poll_token, ingest_token, admin_token, tls, deployments, raw })
+}
+
+pub fn is_loopback(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.to_ipv4_mapped().is_some_and(|v4| v4.is_loopback()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        load(Some(&path), &[]).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn shipped_file_states_every_key_with_its_default() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let shipped: toml::Table = text.parse().unwrap();
+        let mut defaults = toml::Table::try_from(Raw::default()).unwrap();
+        defaults.insert("deployments".into(), shipped["deployments"].clone());
+        assert_eq!(shipped, defaults);
+        let settings = load(Some(&path), &[]).unwrap();
+        assert_eq!(settings.deployments.len(), 1);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_what_to_change() {
+        let cases = [
+            ("[server]\nlisten_on = \"x\"", "unknown key 'server.listen_on'", "did you mean 'server.listen'?"),
+            ("[server.limits]\nbody_byte_max = 1", "server.limits.body_byte_max", "server.limits.body_bytes_max"),
+            ("servr = 1", "unknown key 'servr'", "'server'"),
+            ("[server]\nlisten = \"here\"", "server.listen", "127.0.0.1:7787"),
+            ("[server]\nthreads = 0", "server.threads is 0", "between 1 and 64"),
+            ("[server]\nthreads = \"two\"", "server.threads", "two"),
+            ("[server]\nlisten = \"0.0.0.0:1\"", "outside loopback", "server.tokens"),
+            ("[server.tls]\nkey_file = \"k\"", "server.tls", "both"),
+            ("[serving]\nclock = \"moon\"", "serving.clock", "wall"),
+            ("[serving]\nstale_after_bars = nan", "stale_after_bars", "between"),
+            ("[device]\npolicy = \"prefer-gpu\"", "device.policy", "\"cpu\""),
+            ("[store]\nlimit_bytes = 1048576", "store.limit_bytes", "segment_bytes"),
+            ("[[deployments]]\nmodel=\"m\"\nsymbols=[]\ntimeframe=\"1h\"", "deployments[0].symbols", "name symbols"),
+            ("[[deployments]]\nmodel=\"m\"\nsymbols=[\"A\"]\ntimeframe=\"1x\"", "timeframe '1x'", "5m"),
+            ("[server.tokens]\npoll_file = \"absent\"", "poll_file", "can't be read"),
+            ("not toml", "", "expected"),
+        ];
+        for (text, first, second) in cases {
+            let got = error(text);
+            assert!(got.contains(first) && got.contains(second), "{text:?} gave: {got}");
+            assert!(!got.contains('\n') || text == "not toml", "one sentence: {got}");
+        }
+    }
+
+    #[test]
+    fn flags_beat_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "[server]\nlisten = \"127.0.0.1:1\"").unwrap();
+        let flags = [("server.listen".to_string(), "\"127.0.0.1:2\"".to_string())];
+        let settings = load(Some(&path), &flags).unwrap();
+        assert_eq!(settings.listen.port(), 2);
+        assert_eq!(settings.raw.store.folder, dir.path().join("data/spool"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,200}|(\\[|\\]|=|\"|server|store|[a-z_]|[0-9]|\n| ){0,80}") {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("config.toml");
+            std::fs::write(&path, text).unwrap();
+            let _ = load(Some(&path), &[]);
+        }
+    }
+}

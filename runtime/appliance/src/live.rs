@@ -1,0 +1,290 @@
+//! One stream under one model: the extractor's state, the window of normalised rows, and snapshots that
+//! let it go back a little. It is a pure function of the bars it is fed, so serving, restart and `replay`
+//! run this same code and reach the same bits.
+
+use std::collections::VecDeque;
+
+use market::series::{Window, WindowError};
+use market::{Bar, FeatureError, FeatureErrorKind, Features, StreamId};
+
+/// Bars between two snapshots.
+pub const SNAPSHOT_INTERVAL: u64 = 64;
+
+/// The extractor's state after `count` bars of the stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    pub count: u64,
+    /// The bar that the extractor counts from: 0, or later after a bar was skipped.
+    pub first: u64,
+    pub state: Vec<u8>,
+}
+
+impl Snapshot {
+    /// Nothing before it may be fed again.
+    pub fn is_start(&self) -> bool {
+        self.first == self.count
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(16 + self.state.len());
+        bytes.extend(self.count.to_le_bytes());
+        bytes.extend(self.first.to_le_bytes());
+        bytes.extend(&self.state);
+        bytes
+    }
+
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (count, rest) = bytes.split_first_chunk::<8>()?;
+        let (first, state) = rest.split_first_chunk::<8>()?;
+        let (count, first) = (u64::from_le_bytes(*count), u64::from_le_bytes(*first));
+        (first <= count).then(|| Snapshot { count, first, state: state.to_vec() })
+    }
+}
+
+/// What a bar led to.
+#[derive(Debug, PartialEq)]
+pub enum Fed {
+    /// The window is full: predict.
+    Ready,
+    /// `have` of `need` bars.
+    Warming { have: u64, need: u64 },
+}
+
+pub struct Live {
+    stream: Option<StreamId>,
+    /// Bars fed, the newest included.
+    count: u64,
+    /// The first bar that counts: later than 0 after a skipped bar.
+    first: u64,
+    /// State before the newest bar.
+    base: Vec<u8>,
+    snapshots: VecDeque<Snapshot>,
+    window: Window,
+    warmup: u64,
+    window_bars: u64,
+    keep_bars: u64,
+    row: Vec<f32>,
+}
+
+impl Live {
+    /// `window`: an empty one of the model's shape; `keep_bars`: how far back a bar may be revised.
+    pub fn new(window: Window, warmup: usize, keep_bars: usize) -> Self {
+        Live {
+            stream: None,
+            count: 0,
+            first: 0,
+            base: Vec::new(),
+            snapshots: VecDeque::new(),
+            warmup: warmup as u64,
+            window_bars: window.rows() as u64,
+            keep_bars: keep_bars as u64,
+            row: Vec::with_capacity(window.width()),
+            window,
+        }
+    }
+
+    /// Opens the stream; its first snapshot.
+    pub fn open(&mut self, features: &mut dyn Features) -> Result<Snapshot, FeatureError> {
+        let stream = features.open()?;
+        let state = features.snapshot(stream)?;
+        self.stream = Some(stream);
+        self.first = self.count;
+        let snapshot = Snapshot { count: self.count, first: self.first, state };
+        self.window.clear();
+        self.snapshots.clear();
+        self.snapshots.push_back(snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// Gives the stream back.
+    pub fn close(&mut self, features: &mut dyn Features) {
+        if let Some(stream) = self.stream.take() {
+            features.close(stream);
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// The instance that held the stream is gone.
+    pub fn lost(&mut self) {
+        self.stream = None;
+    }
+
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Oldest row first, row-major, once full.
+    pub fn window(&self) -> Option<&[f32]> {
+        self.window.as_slice()
+    }
+
+    pub fn fed(&self) -> Fed {
+        if self.window.as_slice().is_some() {
+            Fed::Ready
+        } else {
+            let have = self.count - self.first;
+            Fed::Warming { have, need: self.warmup + self.window_bars }
+        }
+    }
+
+    /// Feeds the next bar. Returns a snapshot now and then, to be stored after the bar.
+    pub fn push(
+        &mut self,
+        features: &mut dyn Features,
+        apply: &dyn Fn(&mut [f32]),
+        bar: &Bar,
+    ) -> Result<(Fed, Option<Snapshot>), FeatureError> {
+        let stream = self.stream(features)?;
+        self.base = features.snapshot(stream)?;
+        features.on_bar(stream, bar, &mut self.row)?;
+        self.count += 1;
+        if self.count - self.first > self.warmup {
+            apply(&mut self.row);
+            self.window.push(&self.row).map_err(|e| misfit(features, &e))?;
+        }
+        let mut stored = None;
+        if self.count.is_multiple_of(SNAPSHOT_INTERVAL) {
+            let snapshot = Snapshot { count: self.count, first: self.first, state: features.snapshot(stream)? };
+            stored = Some(snapshot.clone());
+            self.remember(snapshot);
+        }
+        Ok((self.fed(), stored))
+    }
+
+    /// The newest bar again, with other content.
+    pub fn push_again(
+        &mut self,
+        features: &mut dyn Features,
+        apply: &dyn Fn(&mut [f32]),
+        bar: &Bar,
+    ) -> Result<(Fed, Option<Snapshot>), FeatureError> {
+        if self.count == self.first {
+            // The bar lies before the start.
+            return Ok((self.fed(), None));
+        }
+        let old = self.stream(features)?;
+        let stream = features.restore(&self.base)?;
+        features.close(old);
+        self.stream = Some(stream);
+        let count = self.count;
+        self.snapshots.retain(|s| s.count < count);
+        features.on_bar(stream, bar, &mut self.row)?;
+        if self.count - self.first > self.warmup {
+            apply(&mut self.row);
+            self.window.replace_last(&self.row).map_err(|e| misfit(features, &e))?;
+        }
+        let mut stored = None;
+        if self.count.is_multiple_of(SNAPSHOT_INTERVAL) {
+            let snapshot = Snapshot { count: self.count, first: self.first, state: features.snapshot(stream)? };
+            stored = Some(snapshot.clone());
+            self.remember(snapshot);
+        }
+        Ok((self.fed(), stored))
+    }
+
+    /// The bar at `index` (counted from the stream's first) has changed: `bars` are the stream's newest, the
+    /// changed one among them. Where the snapshots don't reach back to it, the stream starts anew.
+    pub fn revise(
+        &mut self,
+        features: &mut dyn Features,
+        apply: &dyn Fn(&mut [f32]),
+        bars: &[Bar],
+        index: u64,
+    ) -> Result<(Fed, Option<Snapshot>), FeatureError> {
+        if index < self.first {
+            return Ok((self.fed(), None));
+        }
+        self.snapshots.retain(|s| s.count <= index);
+        if !self.reopen(features, apply, bars, self.count)? {
+            let start = self.skip(features, self.count)?;
+            return Ok((self.fed(), Some(start)));
+        }
+        let stream = self.stream(features)?;
+        let snapshot = Snapshot { count: self.count, first: self.first, state: features.snapshot(stream)? };
+        if self.snapshots.back().is_none_or(|s| s.count < snapshot.count) {
+            self.remember(snapshot.clone());
+        }
+        Ok((self.fed(), Some(snapshot)))
+    }
+
+    /// Opens the stream again from the newest snapshot that leaves a whole window to be fed, or from its
+    /// start. `bars`: the newest of the stream, which has seen `count`. False: no snapshot reaches back
+    /// far enough.
+    pub fn reopen(
+        &mut self,
+        features: &mut dyn Features,
+        apply: &dyn Fn(&mut [f32]),
+        bars: &[Bar],
+        count: u64,
+    ) -> Result<bool, FeatureError> {
+        let from = count.saturating_sub(self.window_bars);
+        let held = count.saturating_sub(bars.len() as u64);
+        let fits = |s: &Snapshot| s.count >= held && s.count <= count;
+        let at = self.snapshots.iter().rposition(|s| s.count <= from && fits(s));
+        let Some(at) = at.or_else(|| self.snapshots.iter().position(|s| s.is_start() && fits(s))) else {
+            return Ok(false);
+        };
+        if let Some(old) = self.stream.take() {
+            features.close(old);
+        }
+        self.snapshots.truncate(at + 1);
+        let start = &self.snapshots[at];
+        self.stream = Some(features.restore(&start.state)?);
+        (self.count, self.first) = (start.count, start.first);
+        self.window.clear();
+        let tail = &bars[bars.len() - (count - self.count) as usize..];
+        for bar in tail {
+            self.push(features, apply, bar)?;
+        }
+        Ok(true)
+    }
+
+    /// For a stream that is rebuilt from its records.
+    pub fn take_snapshots(&mut self, list: Vec<Snapshot>) {
+        self.snapshots = list.into();
+    }
+
+    pub fn snapshots(&self) -> impl Iterator<Item = &Snapshot> {
+        self.snapshots.iter()
+    }
+
+    /// Starts anew behind the first `count` bars.
+    pub fn skip(&mut self, features: &mut dyn Features, count: u64) -> Result<Snapshot, FeatureError> {
+        if let Some(old) = self.stream.take() {
+            features.close(old);
+        }
+        self.count = count;
+        self.open(features)
+    }
+
+    fn stream(&self, features: &dyn Features) -> Result<StreamId, FeatureError> {
+        self.stream.ok_or_else(|| FeatureError {
+            kind: FeatureErrorKind::NoStream,
+            plugin: features.spec().plugin.clone(),
+            place: None,
+            message: "the stream is not open".into(),
+        })
+    }
+
+    fn remember(&mut self, snapshot: Snapshot) {
+        self.snapshots.push_back(snapshot);
+        let oldest = self.count.saturating_sub(self.window_bars + self.keep_bars);
+        // Keep the newest snapshot at or before the oldest bar that may be needed.
+        while self.snapshots.len() > 1 && self.snapshots[1].count <= oldest {
+            self.snapshots.pop_front();
+        }
+    }
+}
+
+/// A row that the window can't take.
+fn misfit(features: &dyn Features, error: &WindowError) -> FeatureError {
+    FeatureError {
+        kind: FeatureErrorKind::RowLength,
+        plugin: features.spec().plugin.clone(),
+        place: None,
+        message: error.to_string(),
+    }
+}

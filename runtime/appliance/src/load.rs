@@ -1,0 +1,234 @@
+//! From settings to what serves: components found by digest, models checked against their manifests.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cpu::Cpu;
+use graph::{Executor, GraphCodec};
+use learn::normalise::{LabelScale, Normaliser};
+use market::Features;
+use market::series::Window;
+use onnx::Onnx;
+use plugin::{Component, FeaturePlugin, Host, HostOptions, LogLevel, PluginLimits, PluginLog};
+use registry::{Manifest, ModelFolder, Registry, Version, sha256_hex};
+use serde_json::{Map, Value};
+use store::ModelName;
+
+use crate::config::{CheckedDeployment, Settings};
+use crate::deployment::{Deployment, FailurePolicy, Health};
+use crate::runner::Runner;
+
+/// What plugins log goes to the appliance's log.
+struct Traced;
+
+impl PluginLog for Traced {
+    fn enabled(&self, level: LogLevel) -> bool {
+        level >= LogLevel::Info
+    }
+
+    fn write(&self, plugin: &str, level: LogLevel, message: &str) {
+        match level {
+            LogLevel::Debug => tracing::debug!(plugin, "{message}"),
+            LogLevel::Info => tracing::info!(plugin, "{message}"),
+            LogLevel::Warn => tracing::warn!(plugin, "{message}"),
+            LogLevel::Error => tracing::error!(plugin, "{message}"),
+        }
+    }
+}
+
+/// The parts that every command builds on.
+pub struct Parts {
+    pub host: Host,
+    pub executor: Arc<dyn Executor>,
+    pub codec: Onnx,
+    pub registry: Registry,
+}
+
+impl Parts {
+    pub fn new(settings: &Settings) -> Result<Self, String> {
+        let host = host(settings)?;
+        let registry = Registry::open(&settings.raw.models.folder).map_err(|e| e.to_string())?;
+        Ok(Parts { host, executor: Arc::new(Cpu::default()), codec: Onnx, registry })
+    }
+
+    /// A component by its name in `plugins.folders` or by its file.
+    pub fn component(&self, settings: &Settings, name: &str) -> Result<Component, String> {
+        let path = component_path(settings, name)?;
+        self.host.load(&path).map_err(|e| e.to_string())
+    }
+
+    /// The component that a manifest pins.
+    pub fn pinned(&self, settings: &Settings, plugin: &str, digest: &str) -> Result<Component, String> {
+        let mut same_name = Vec::new();
+        for path in component_files(settings) {
+            let Ok(bytes) = std::fs::read(&path) else { continue };
+            if sha256_hex(&bytes) == digest {
+                return self.host.load(&path).map_err(|e| e.to_string());
+            }
+            let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
+            if plugin.split('@').next() == Some(stem.as_str()) {
+                same_name.push(format!("{} has another digest", path.display()));
+            }
+        }
+        let seen = if same_name.is_empty() { String::new() } else { format!(" ({})", same_name.join("; ")) };
+        Err(format!(
+            "plugin {plugin} with digest {digest} is in none of plugins.folders{seen}: put the component that the \
+             model was trained with there, or train the model again"
+        ))
+    }
+
+    /// "name" or "name/version".
+    pub fn model(&self, text: &str) -> Result<ModelFolder, String> {
+        let (name, version) = match text.split_once('/') {
+            None => (text, Version::Latest),
+            Some((name, version)) => {
+                let version = Version::parse(version)
+                    .ok_or_else(|| format!("'{text}': the version must be a number from 1, or latest"))?;
+                (name, version)
+            }
+        };
+        self.registry.load(name, version).map_err(|e| e.to_string())
+    }
+
+    /// The feature source that a manifest pins, checked against what it says.
+    pub fn features(&self, settings: &Settings, manifest: &Manifest) -> Result<FeaturePlugin, String> {
+        let pinned = &manifest.features;
+        let component = self.pinned(settings, &pinned.plugin, &pinned.digest)?;
+        let options = json_object(&pinned.options)?;
+        let features = FeaturePlugin::new(&component, &options).map_err(|e| e.to_string())?;
+        let spec = features.spec();
+        if spec.names != pinned.names || spec.warmup != pinned.warmup as usize {
+            return Err(format!("plugin {} gives other columns or another warm-up than the manifest says", pinned.plugin));
+        }
+        Ok(features)
+    }
+
+    /// A model in service.
+    pub fn deployment(&self, settings: &Settings, wanted: &CheckedDeployment) -> Result<Deployment, String> {
+        let version = match wanted.version {
+            None => Version::Latest,
+            Some(n) => Version::Number(u32::try_from(n).map_err(|_| format!("version {n} is too high"))?),
+        };
+        let folder = self.registry.load(&wanted.model, version).map_err(|e| e.to_string())?;
+        self.serve(settings, folder, wanted)
+    }
+
+    pub fn serve(
+        &self,
+        settings: &Settings,
+        folder: ModelFolder,
+        wanted: &CheckedDeployment,
+    ) -> Result<Deployment, String> {
+        let manifest = folder.manifest;
+        let model = format!("{}/{}", manifest.name, manifest.version);
+        let at = |e: String| format!("model {model}: {e}");
+        if manifest.data.timeframe != wanted.timeframe.to_string() {
+            return Err(at(format!(
+                "it was trained on {} bars and is deployed for {}: change deployments.timeframe",
+                manifest.data.timeframe, wanted.timeframe
+            )));
+        }
+        let graph = self.codec.decode(&folder.onnx).map_err(|e| at(e.to_string()))?;
+        let features = self.features(settings, &manifest).map_err(at)?;
+        let (window, columns) = (manifest.input.window as usize, manifest.input.features as usize);
+        let runner = Runner::new(self.executor.as_ref(), &graph, window, columns).map_err(|e| at(e.to_string()))?;
+        let policy = FailurePolicy {
+            failures_max: settings.raw.plugins.failures_max,
+            window: Duration::from_secs(settings.raw.plugins.failure_window_s),
+        };
+        Ok(Deployment {
+            model: model.as_str().into(),
+            name: ModelName { name: manifest.name.clone(), version: manifest.version.to_string() },
+            digest: digest_bytes(&folder.digest).ok_or_else(|| at("its digest is not one".into()))?,
+            features_digest: digest_bytes(&manifest.features.digest).ok_or_else(|| at("a digest is not one".into()))?,
+            symbols: wanted.symbols.clone(),
+            timeframe: wanted.timeframe,
+            label: manifest.label.kind.name().into(),
+            horizon_bars: manifest.label.horizon_bars,
+            window,
+            columns,
+            empty_window: Window::new(window, columns).map_err(|e| at(e.to_string()))?,
+            normaliser: Normaliser::from_manifest(&manifest.normaliser),
+            label_scale: LabelScale { mean: manifest.label.mean, scale: manifest.label.scale },
+            runner,
+            features: Box::new(features),
+            epoch: 0,
+            health: Health::new(policy),
+        })
+    }
+}
+
+pub fn host(settings: &Settings) -> Result<Host, String> {
+    let p = &settings.raw.plugins;
+    let limits = PluginLimits {
+        event_deadline_ms: p.bar_deadline_ms,
+        batch_deadline_ms: p.batch_deadline_ms,
+        features_memory_bytes_max: p.memory_bytes_max,
+        streams_max: settings.raw.serving.streams_max.saturating_mul(2).max(1024),
+        ..PluginLimits::default()
+    };
+    let options = HostOptions { cache_dir: Some(p.cache_folder.clone()), limits, log: Arc::new(Traced) };
+    Host::new(options).map_err(|e| e.to_string())
+}
+
+/// Every component in `plugins.folders`.
+pub fn component_files(settings: &Settings) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = settings
+        .raw
+        .plugins
+        .folders
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(|entry| entry.ok().map(|e| e.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "wasm"))
+        .collect();
+    files.sort();
+    files
+}
+
+pub fn component_path(settings: &Settings, name: &str) -> Result<PathBuf, String> {
+    if name.ends_with(".wasm") {
+        return Ok(PathBuf::from(name));
+    }
+    let file = format!("{name}.wasm");
+    let found = settings.raw.plugins.folders.iter().map(|f| f.join(&file)).find(|p| p.is_file());
+    found.ok_or_else(|| {
+        let have: Vec<String> = component_files(settings)
+            .iter()
+            .filter_map(|p| p.file_stem().map(|s| s.to_string_lossy().into_owned()))
+            .collect();
+        format!("there is no plugin '{name}' in plugins.folders; there are: {}", have.join(", "))
+    })
+}
+
+pub fn json_object(text: &str) -> Result<Map<String, Value>, String> {
+    serde_json::from_str(text).map_err(|e| format!("'{text}' is not a JSON object: {e}"))
+}
+
+/// `name=value` pairs; a value that isn't JSON is a string.
+pub fn pairs(list: &[String]) -> Result<Map<String, Value>, String> {
+    let pair = |text: &String| {
+        let (name, value) = text.split_once('=').ok_or_else(|| format!("'{text}' must be name=value"))?;
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_string()));
+        Ok((name.to_string(), value))
+    };
+    list.iter().map(pair).collect()
+}
+
+pub fn digest_bytes(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0u8; 32];
+    if hex.len() != 64 || !hex.is_ascii() {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Every deployment of the settings; the first mistake stops.
+pub fn deployments(parts: &Parts, settings: &Settings) -> Result<Vec<Deployment>, String> {
+    settings.deployments.iter().map(|d| parts.deployment(settings, d)).collect()
+}

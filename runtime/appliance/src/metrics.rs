@@ -1,0 +1,140 @@
+//! The figures that `GET /metrics` shows, in the Prometheus text format; times in seconds.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Outcome {
+    pub outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Route {
+    pub route: &'static str,
+    pub status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Device {
+    pub model: String,
+    pub device: String,
+    pub degraded: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Failure {
+    pub plugin: String,
+    pub kind: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Stage {
+    pub stage: &'static str,
+}
+
+pub type Seconds = Family<Stage, Histogram, fn() -> Histogram>;
+
+fn seconds() -> Histogram {
+    // 1 µs to about 8 s.
+    Histogram::new(exponential_buckets(1e-6, 2.0, 24))
+}
+
+pub struct Metrics {
+    registry: Registry,
+    pub bars: Family<Outcome, Counter>,
+    pub requests: Family<Route, Counter>,
+    pub predictions: Family<Device, Counter>,
+    pub abstained: Family<Failure, Counter>,
+    /// queue, features, compute, write, sync, visible (from the bar's arrival).
+    pub stages: Seconds,
+    pub request_seconds: Seconds,
+    pub queue_bars: Gauge<i64, AtomicI64>,
+    pub connections: Gauge<i64, AtomicI64>,
+    pub connections_closed: Counter<u64, AtomicU64>,
+    pub streams: Gauge<i64, AtomicI64>,
+    pub quarantined: Gauge<i64, AtomicI64>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("alphaplus");
+        let r = &mut registry;
+        let bars = Family::default();
+        r.register("bars", "Bars received, by what became of them", bars.clone());
+        let requests = Family::default();
+        r.register("http_requests", "Requests answered", requests.clone());
+        let predictions = Family::default();
+        r.register("predictions", "Predictions made", predictions.clone());
+        let abstained = Family::default();
+        r.register("abstentions", "Bars without a prediction, by plugin and reason", abstained.clone());
+        let stages: Seconds = Family::new_with_constructor(seconds);
+        r.register("stage_seconds", "Time in each stage of the data path", stages.clone());
+        let request_seconds: Seconds = Family::new_with_constructor(seconds);
+        r.register("http_request_seconds", "Time to answer a request", request_seconds.clone());
+        let queue_bars = Gauge::default();
+        r.register("queue_bars", "Bars waiting for the data path", queue_bars.clone());
+        let connections = Gauge::default();
+        r.register("http_connections", "Open connections", connections.clone());
+        let connections_closed = Counter::default();
+        r.register("http_connections_evicted", "Idle connections closed to make room", connections_closed.clone());
+        let streams = Gauge::default();
+        r.register("streams", "Symbol and timeframe pairs held", streams.clone());
+        let quarantined = Gauge::default();
+        r.register("plugins_quarantined", "Deployments whose plugin is quarantined", quarantined.clone());
+        Metrics {
+            registry,
+            bars,
+            requests,
+            predictions,
+            abstained,
+            stages,
+            request_seconds,
+            queue_bars,
+            connections,
+            connections_closed,
+            streams,
+            quarantined,
+        }
+    }
+}
+
+impl Metrics {
+    pub fn stage(&self, stage: &'static str, seconds: f64) {
+        self.stages.get_or_create(&Stage { stage }).observe(seconds);
+    }
+
+    pub fn bar(&self, outcome: &'static str, count: u64) {
+        if count > 0 {
+            self.bars.get_or_create(&Outcome { outcome }).inc_by(count);
+        }
+    }
+
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String can't fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_units_and_totals() {
+        let metrics = Metrics::default();
+        metrics.stage("features", 0.001);
+        metrics.bar("accepted", 3);
+        let text = metrics.render();
+        assert!(text.contains("alphaplus_bars_total{outcome=\"accepted\"} 3"), "{text}");
+        assert!(text.contains("alphaplus_stage_seconds_bucket{"), "{text}");
+    }
+}

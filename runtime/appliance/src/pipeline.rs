@@ -1,0 +1,518 @@
+//! The data path, on one thread:
+//!
+//! ```text
+//! bars -> histories -> features (plugin) -> plan, batched over symbols -> predictions (finite, or refused)
+//!      -> spool: written -> visible -> spool: synced -> bars acknowledged
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use market::{Bar, FeatureError, StreamKey, Timestamp};
+use store::{BarRecord, PredictionRecord, Record, SnapshotRecord, Spool};
+
+use crate::config::DurabilityMode;
+use crate::deployment::Deployment;
+use crate::history::{self, Change, History};
+use crate::ingest::Incoming;
+use crate::live::{Fed, Live, Snapshot};
+use crate::metrics::{Device, Failure, Metrics};
+use crate::queue::{BarReceiver, Job, Outcome, StepFailed};
+use crate::render::{self, Shown};
+use crate::visible::{Answer, Made, Visible};
+
+/// Bars of one step; more wait for the next.
+const STEP_BARS_MAX: usize = 8192;
+
+/// How often old segments are looked for.
+const RETAIN_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Codes of [`store::Outcome::Abstained`].
+pub const ABSTAINED_PLUGIN: u16 = 1;
+pub const ABSTAINED_NOT_FINITE: u16 = 2;
+
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineOptions {
+    pub durability: DurabilityMode,
+    pub streams_max: usize,
+    pub keep_bars: usize,
+    pub stale_after_bars: f64,
+    pub predictions_in_memory: usize,
+    /// Older segments of the spool go.
+    pub history: Duration,
+}
+
+/// A stream and its state under each model that covers it.
+pub struct Stream {
+    pub history: History,
+    /// Of the bars held, in the spool.
+    pub positions: VecDeque<u64>,
+    /// Deployment's index, the instance its state lives in, the state.
+    pub lives: Vec<(usize, u64, Live)>,
+}
+
+impl Stream {
+    pub fn note_position(&mut self, position: u64) {
+        if self.positions.len() >= self.history.series.len() {
+            self.positions.pop_front();
+        }
+        self.positions.push_back(position);
+    }
+}
+
+pub struct Pipeline {
+    pub deployments: Vec<Deployment>,
+    pub streams: HashMap<StreamKey, Stream>,
+    pub spool: Spool,
+    pub visible: Arc<Visible>,
+    pub metrics: Arc<Metrics>,
+    pub next_seq: u64,
+    pub options: PipelineOptions,
+}
+
+/// What one bar leads to under one model.
+enum BarResult {
+    /// Its window is the n-th of the deployment's batch.
+    Window(usize),
+    Warming { have: u64, need: u64 },
+    Abstained(FeatureError),
+    Quarantined,
+}
+
+/// One accepted bar on its way through a step.
+struct Step<'a> {
+    incoming: &'a Incoming,
+    change: Change,
+    /// The bar that predictions are about: the stream's newest.
+    about: Bar,
+    results: Vec<(usize, BarResult, Vec<Snapshot>)>,
+}
+
+impl Pipeline {
+    /// Runs until every sender is gone.
+    pub fn run(mut self, receiver: &BarReceiver) -> Result<(), StepFailed> {
+        let mut retained = Instant::now();
+        while let Some(jobs) = receiver.take(STEP_BARS_MAX) {
+            self.jobs(jobs)?;
+            if retained.elapsed() > RETAIN_INTERVAL {
+                self.retain();
+                retained = Instant::now();
+            }
+        }
+        self.spool.close().map_err(|e| StepFailed(e.to_string()))
+    }
+
+    /// Lets old segments go, but for what the streams that still move need to be rebuilt.
+    fn retain(&mut self) {
+        let older_than = Timestamp(Timestamp::now().0.saturating_sub(self.options.history.as_nanos() as i64));
+        let moving = self.streams.values().filter(|s| s.history.newest().is_some_and(|b| b.close_time() > older_than));
+        let needed = moving.filter_map(|s| s.positions.front().copied()).min();
+        let keep_from = needed.unwrap_or_else(|| self.spool.next_position());
+        match self.spool.retain(older_than, keep_from) {
+            Ok(retained) if retained.segments > 0 => {
+                tracing::info!(segments = retained.segments, bytes = retained.bytes, "old segments were removed");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "old segments stay"),
+        }
+    }
+
+    fn jobs(&mut self, jobs: Vec<Job>) -> Result<(), StepFailed> {
+        let started = Instant::now();
+        for job in &jobs {
+            self.metrics.stage("queue", (started - job.arrived).as_secs_f64());
+        }
+        let bars: Vec<&Incoming> = jobs.iter().flat_map(|j| &j.bars).collect();
+        let step = self.step(&bars);
+        let visible = Instant::now();
+        for job in &jobs {
+            self.metrics.stage("visible", (visible - job.arrived).as_secs_f64());
+        }
+        match step {
+            Ok((outcomes, ticket)) => {
+                let mut outcomes = outcomes.into_iter();
+                let replies: Vec<_> = jobs
+                    .into_iter()
+                    .map(|job| (job.reply, outcomes.by_ref().take(job.bars.len()).collect::<Vec<_>>()))
+                    .collect();
+                let metrics = self.metrics.clone();
+                let respond = move |durable: Result<(), String>| {
+                    metrics.stage("sync", visible.elapsed().as_secs_f64());
+                    for (reply, outcomes) in replies {
+                        let _ = reply.send(durable.clone().map(|()| outcomes).map_err(StepFailed));
+                    }
+                };
+                match ticket {
+                    Some(ticket) => ticket.on_durable(Box::new(move |r| respond(r.map(drop).map_err(|e| e.to_string())))),
+                    None => respond(Ok(())),
+                }
+                Ok(())
+            }
+            Err(failed) => {
+                for job in jobs {
+                    let _ = job.reply.send(Err(failed.clone()));
+                }
+                if self.spool.handle().stats().failure.is_some() { Err(failed) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// The data path over a slice of bars. One outcome for each; the ticket resolves when they are durable.
+    pub fn step(&mut self, bars: &[&Incoming]) -> Result<(Vec<Outcome>, Option<store::Ticket>), StepFailed> {
+        let started = Instant::now();
+        let received_at = Timestamp::now();
+        let mut windows: Vec<Vec<f32>> = vec![Vec::new(); self.deployments.len()];
+        let mut steps: Vec<Step> = Vec::with_capacity(bars.len());
+        let mut outcomes = Vec::with_capacity(bars.len());
+        for incoming in bars {
+            outcomes.push(match self.accept(incoming) {
+                Ok(Change::Nothing) => Outcome::Duplicate,
+                Ok(change) => {
+                    steps.extend(self.features(incoming, change, &mut windows));
+                    Outcome::Accepted
+                }
+                Err(reason) => Outcome::Rejected(reason),
+            });
+        }
+        let featured = Instant::now();
+        self.metrics.stage("features", (featured - started).as_secs_f64());
+        let values = self.compute(&windows);
+        let computed = Instant::now();
+        self.metrics.stage("compute", (computed - featured).as_secs_f64());
+
+        let (records, answers) = self.conclude(&steps, &values, received_at);
+        if records.is_empty() {
+            return Ok((outcomes, None));
+        }
+        let newest_seq = self.next_seq - 1;
+        let ticket = match self.spool.append(&records) {
+            Ok(ticket) => ticket,
+            Err(error) => return Err(self.undo(&steps, &records, error)),
+        };
+        self.metrics.stage("write", computed.elapsed().as_secs_f64());
+        if self.options.durability == DurabilityMode::Synced {
+            ticket.wait().map_err(|e| StepFailed(e.to_string()))?;
+        }
+        self.note_positions(&steps, &records, ticket.first);
+        for step in &steps {
+            self.visible.feed(step.about.close_time());
+        }
+        self.visible.publish(answers);
+        let visible = self.visible.clone();
+        ticket.on_durable(Box::new(move |durable| {
+            if durable.is_ok() {
+                visible.set_durable_seq(newest_seq);
+            }
+        }));
+        Ok((outcomes, Some(ticket)))
+    }
+
+    /// Where each stream's bars stand in the spool, for retention.
+    fn note_positions(&mut self, steps: &[Step], records: &[Record], first: u64) {
+        let bars = (first..).zip(records).filter(|(_, r)| matches!(r, Record::Bar(_)));
+        for (step, (position, _)) in steps.iter().zip(bars) {
+            if step.change == Change::Next
+                && let Some(stream) = self.streams.get_mut(&step.incoming.bar.key)
+            {
+                stream.note_position(position);
+            }
+        }
+    }
+
+    /// Into the stream's history, by its rules.
+    fn accept(&mut self, incoming: &Incoming) -> Result<Change, String> {
+        let key = &incoming.bar.key;
+        if !self.streams.contains_key(key) {
+            if !self.deployments.iter().any(|d| d.covers(key)) {
+                return Err(format!("no model is deployed for {key}: see deployments in config.toml"));
+            }
+            if self.streams.len() >= self.options.streams_max {
+                return Err(format!("{key} is one stream too many: serving.streams_max is {}", self.options.streams_max));
+            }
+            let stream = self.new_stream(key);
+            self.streams.insert(key.clone(), stream);
+            self.metrics.streams.set(self.streams.len() as i64);
+        }
+        match self.streams.get_mut(key) {
+            Some(stream) => stream.history.accept(incoming.bar.clone()).map_err(|e| e.to_string()),
+            None => Err(format!("{key} has no stream")),
+        }
+    }
+
+    pub fn new_stream(&self, key: &StreamKey) -> Stream {
+        let covering = self.deployments.iter().enumerate().filter(|(_, d)| d.covers(key));
+        let lives: Vec<_> = covering
+            .map(|(i, d)| (i, u64::MAX, Live::new(d.empty_window.clone(), d.warmup(), self.options.keep_bars)))
+            .collect();
+        let longest = lives.iter().map(|(i, ..)| self.deployments[*i].window).max().unwrap_or(0);
+        let capacity = history::capacity_bars(longest, self.options.keep_bars);
+        Stream { history: History::new(key.clone(), capacity), positions: VecDeque::new(), lives }
+    }
+
+    /// The bar through each model's features; full windows are gathered for the batch.
+    fn features<'a>(&mut self, incoming: &'a Incoming, change: Change, windows: &mut [Vec<f32>]) -> Option<Step<'a>> {
+        let stream = self.streams.get_mut(&incoming.bar.key)?;
+        let about = stream.history.newest()?.clone();
+        let mut results = Vec::with_capacity(stream.lives.len());
+        for (index, epoch, live) in &mut stream.lives {
+            let deployment = &mut self.deployments[*index];
+            let (fed, snapshots) = feed(deployment, epoch, live, &mut stream.history, change);
+            let result = match fed {
+                Ok(Some(Fed::Ready)) => {
+                    let batch = &mut windows[*index];
+                    let at = batch.len() / (deployment.window * deployment.columns);
+                    batch.extend_from_slice(live.window().unwrap_or_default());
+                    BarResult::Window(at)
+                }
+                Ok(Some(Fed::Warming { have, need })) => BarResult::Warming { have, need },
+                Ok(None) => BarResult::Quarantined,
+                Err(error) => {
+                    tracing::warn!(key = %incoming.bar.key, open_time = %incoming.bar.open_time, %error, "no features");
+                    let kind = format!("{:?}", error.kind);
+                    self.metrics.abstained.get_or_create(&Failure { plugin: error.plugin.clone(), kind }).inc();
+                    if let Some(message) = deployment.health.failed(&error, Instant::now()) {
+                        tracing::error!(model = %deployment.model, %message, "plugin quarantined");
+                        self.visible.quarantine(&deployment.model, &message);
+                        self.metrics.quarantined.inc();
+                    }
+                    BarResult::Abstained(error)
+                }
+            };
+            results.push((*index, result, snapshots));
+        }
+        Some(Step { incoming, change, about, results })
+    }
+
+    /// Each deployment's windows through its plan. `None`: it failed, with the reason logged.
+    fn compute(&mut self, windows: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let mut all = Vec::with_capacity(windows.len());
+        for (deployment, windows) in self.deployments.iter_mut().zip(windows) {
+            let mut values = Vec::new();
+            if !windows.is_empty() && let Err(error) = deployment.runner.run(windows, &mut values) {
+                tracing::error!(model = %deployment.model, %error, "the plan failed");
+                values.clear();
+            }
+            all.push(values);
+        }
+        all
+    }
+
+    /// The records of the step in the order of its bars, and what becomes visible.
+    fn conclude(
+        &mut self,
+        steps: &[Step],
+        values: &[Vec<f32>],
+        made_at: Timestamp,
+    ) -> (Vec<Record>, Vec<(StreamKey, Arc<str>, Answer)>) {
+        let mut records = Vec::with_capacity(steps.len() * 2);
+        let mut answers = Vec::with_capacity(steps.len());
+        for step in steps {
+            let bar = &step.incoming.bar;
+            let position = self.spool.next_position() + records.len() as u64;
+            records.push(Record::Bar(BarRecord {
+                received_at: made_at,
+                bar: bar.clone(),
+                backfill: step.incoming.backfill,
+            }));
+            for (index, result, snapshots) in &step.results {
+                let deployment = &self.deployments[*index];
+                for snapshot in snapshots {
+                    records.push(Record::Snapshot(SnapshotRecord {
+                        key: bar.key.clone(),
+                        model: deployment.name.clone(),
+                        features_digest: deployment.features_digest,
+                        bar_position: position,
+                        state: snapshot.encode(),
+                    }));
+                }
+                let outcome = match result {
+                    BarResult::Warming { have, need } => {
+                        let answer = Answer::Warming { have: *have, need: *need };
+                        answers.push((bar.key.clone(), deployment.model.clone(), answer));
+                        continue;
+                    }
+                    BarResult::Quarantined => {
+                        if let Some(message) = deployment.health.quarantined() {
+                            let answer = Answer::Quarantined { message: message.clone() };
+                            answers.push((bar.key.clone(), deployment.model.clone(), answer));
+                        }
+                        continue;
+                    }
+                    BarResult::Window(_) if step.incoming.backfill => continue,
+                    BarResult::Window(at) => {
+                        let outputs = deployment.runner.outputs();
+                        read_finite(deployment, values[*index].get(at * outputs..(at + 1) * outputs))
+                    }
+                    BarResult::Abstained(error) => abstained(ABSTAINED_PLUGIN, &error.to_string()),
+                };
+                let prediction = PredictionRecord {
+                    seq: self.next_seq,
+                    key: bar.key.clone(),
+                    model: deployment.name.clone(),
+                    model_digest: deployment.digest,
+                    open_time: step.about.open_time,
+                    revision: step.about.revision,
+                    made_at,
+                    outcome,
+                    recovered: false,
+                    revised: step.change != Change::Next,
+                    device: deployment.runner.device.to_string(),
+                };
+                self.next_seq += 1;
+                answers.push(self.show(deployment, &prediction, &step.about));
+                records.push(Record::Prediction(prediction));
+            }
+        }
+        (records, answers)
+    }
+
+    /// The bytes that polls get.
+    pub fn show(
+        &self,
+        deployment: &Deployment,
+        prediction: &PredictionRecord,
+        about: &Bar,
+    ) -> (StreamKey, Arc<str>, Answer) {
+        let model = deployment.model.clone();
+        let answer = match &prediction.outcome {
+            store::Outcome::Values(values) => {
+                let as_of = about.close_time();
+                let valid_ns = (about.key.timeframe.nanos() as f64 * self.options.stale_after_bars) as i64;
+                let valid_until = Timestamp(as_of.0.saturating_add(valid_ns));
+                let body = render::prediction(&Shown {
+                    seq: prediction.seq,
+                    key: &prediction.key,
+                    model: &model,
+                    label: &deployment.label,
+                    horizon_bars: deployment.horizon_bars,
+                    value: values.first().copied().unwrap_or(f32::NAN),
+                    open_time: about.open_time,
+                    as_of,
+                    made_at: prediction.made_at,
+                    valid_until,
+                    device: &prediction.device,
+                    revision: about.revision,
+                    provisional: !about.is_final,
+                    recovered: prediction.recovered,
+                    revised: prediction.revised,
+                });
+                let device = prediction.device.clone();
+                let device = Device { model: model.to_string(), device, degraded: "false" };
+                self.metrics.predictions.get_or_create(&device).inc();
+                let (key, model) = (prediction.key.clone(), model.clone());
+                Answer::Prediction(Arc::new(Made { seq: prediction.seq, key, model, valid_until, body: body.into() }))
+            }
+            store::Outcome::Abstained { code, text } => {
+                let reason = if *code == ABSTAINED_NOT_FINITE { "not_finite" } else { "plugin" };
+                Answer::Abstained { seq: prediction.seq, reason: reason.into(), message: text.as_str().into() }
+            }
+        };
+        (prediction.key.clone(), model, answer)
+    }
+
+    /// Nothing of the step was written: its streams go back to what the spool holds.
+    fn undo(&mut self, steps: &[Step], records: &[Record], error: store::AppendError) -> StepFailed {
+        let predictions = records.iter().filter(|r| matches!(r, Record::Prediction(_))).count() as u64;
+        self.next_seq -= predictions;
+        let mut keys: Vec<StreamKey> = steps.iter().map(|s| s.incoming.bar.key.clone()).collect();
+        keys.sort();
+        keys.dedup();
+        tracing::error!(%error, streams = keys.len(), "bars were not taken");
+        if self.spool.handle().stats().failure.is_none()
+            && let Err(failed) = crate::recover::reload(self, &keys)
+        {
+            tracing::error!(error = %failed, "streams could not be read back and start anew");
+        }
+        StepFailed(format!("no bar of this request was taken: {error}"))
+    }
+}
+
+/// The change through the plugin. A lost instance is replaced and the stream replayed; a bar that fails twice
+/// is passed over, and the stream warms up again behind it. `None`: quarantined.
+pub fn feed(
+    deployment: &mut Deployment,
+    epoch: &mut u64,
+    live: &mut Live,
+    history: &mut History,
+    change: Change,
+) -> (Result<Option<Fed>, FeatureError>, Vec<Snapshot>) {
+    if deployment.health.quarantined().is_some() {
+        live.lost();
+        return (Ok(None), Vec::new());
+    }
+    let count = history.count;
+    let Deployment { normaliser, features, epoch: current, .. } = deployment;
+    let apply = |row: &mut [f32]| normaliser.apply(row);
+    let attempt = if *epoch != *current || !live.is_open() {
+        reopen(live, features.as_mut(), &apply, history.series.as_slice(), count)
+    } else {
+        history::feed(live, features.as_mut(), &apply, history, change).map(|(f, s)| (f, s.into_iter().collect()))
+    };
+    *epoch = *current;
+    let error = match attempt {
+        Ok((fed, snapshots)) => return (Ok(Some(fed)), snapshots),
+        Err(error) => error,
+    };
+    // Once more in a new instance, if the old one is gone: what fails twice is the bar's doing.
+    let mut error = error;
+    if error.kind.lost_streams() {
+        live.lost();
+        let again = deployment.rebuild().and_then(|()| {
+            *epoch = deployment.epoch;
+            let Deployment { normaliser, features, .. } = &mut *deployment;
+            let apply = |row: &mut [f32]| normaliser.apply(row);
+            reopen(live, features.as_mut(), &apply, history.series.as_slice(), count)
+        });
+        match again {
+            Ok((fed, snapshots)) => {
+                tracing::warn!(model = %deployment.model, %error, "the plugin was rebuilt and its window replayed");
+                return (Ok(Some(fed)), snapshots);
+            }
+            Err(e) => error = e,
+        }
+        if error.kind.lost_streams() && deployment.rebuild().is_err() {
+            live.lost();
+            return (Err(error), Vec::new());
+        }
+        *epoch = deployment.epoch;
+    }
+    let start = live.skip(deployment.features.as_mut(), count);
+    (Err(error), start.into_iter().collect())
+}
+
+/// From the newest usable snapshot, or anew with the bars at hand.
+pub fn reopen(
+    live: &mut Live,
+    features: &mut dyn market::Features,
+    apply: &dyn Fn(&mut [f32]),
+    bars: &[Bar],
+    count: u64,
+) -> Result<(Fed, Vec<Snapshot>), FeatureError> {
+    if live.reopen(features, apply, bars, count)? {
+        return Ok((live.fed(), Vec::new()));
+    }
+    live.skip(features, count - bars.len() as u64)?;
+    for bar in bars {
+        live.push(features, apply, bar)?;
+    }
+    Ok((live.fed(), live.snapshots().cloned().collect()))
+}
+
+fn abstained(code: u16, text: &str) -> store::Outcome {
+    let mut end = text.len().min(store::REASON_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    store::Outcome::Abstained { code, text: text[..end].to_string() }
+}
+
+pub fn read_finite(deployment: &Deployment, outputs: Option<&[f32]>) -> store::Outcome {
+    let Some(outputs) = outputs else { return abstained(ABSTAINED_NOT_FINITE, "the plan failed") };
+    let values: Vec<f32> = outputs.iter().map(|&x| deployment.prediction(x)).collect();
+    if values.iter().all(|v| v.is_finite()) {
+        store::Outcome::Values(values)
+    } else {
+        abstained(ABSTAINED_NOT_FINITE, "the model's output is not a finite number")
+    }
+}

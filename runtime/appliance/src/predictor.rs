@@ -1,0 +1,66 @@
+//! `POST /v1/predict` on a thread of its own, with its own plans and plugin instances, so that it never holds
+//! up the data path.
+
+use std::sync::mpsc::Receiver;
+
+use crate::deployment::Deployment;
+use crate::live::{Fed, Live};
+use crate::queue::{PredictError, PredictJob, Predicted};
+
+/// Answers until every sender is gone.
+pub fn run(mut deployments: Vec<Deployment>, jobs: &Receiver<PredictJob>) {
+    for job in jobs {
+        let answer = answer(&mut deployments, &job);
+        let _ = job.reply.send(answer);
+    }
+}
+
+fn answer(deployments: &mut [Deployment], job: &PredictJob) -> Result<Predicted, PredictError> {
+    let fits = |d: &&mut Deployment| {
+        let named = |m: &String| *d.model == **m || d.name.name == *m;
+        d.covers(&job.key) && job.model.as_ref().is_none_or(named)
+    };
+    let Some(deployment) = deployments.iter_mut().find(fits) else {
+        return Err(PredictError::NoModel(format!("no model is deployed for {}", job.key)));
+    };
+    let mut live = Live::new(deployment.empty_window.clone(), deployment.warmup(), 0);
+    let fed = feed(deployment, &mut live, job);
+    let fed = match fed {
+        Ok(fed) => fed,
+        Err(error) => {
+            if !error.kind.lost_streams() {
+                live.close(deployment.features.as_mut());
+            } else if let Err(error) = deployment.rebuild() {
+                tracing::error!(%error, "the plugin can't be rebuilt");
+            }
+            return Err(PredictError::Failed(error.to_string()));
+        }
+    };
+    live.close(deployment.features.as_mut());
+    if let Fed::Warming { have, need } = fed {
+        return Err(PredictError::Warming { have, need });
+    }
+    let mut outputs = Vec::new();
+    let window = live.window().unwrap_or_default();
+    deployment.runner.run(window, &mut outputs).map_err(|e| PredictError::Failed(e.to_string()))?;
+    let value = outputs.first().map_or(f32::NAN, |&o| deployment.prediction(o));
+    if !value.is_finite() {
+        return Err(PredictError::Failed("the model's output is not a finite number".into()));
+    }
+    Ok(Predicted {
+        model: deployment.model.clone(),
+        label: deployment.label.clone(),
+        horizon_bars: deployment.horizon_bars,
+        value,
+        device: deployment.runner.device.clone(),
+    })
+}
+
+fn feed(deployment: &mut Deployment, live: &mut Live, job: &PredictJob) -> Result<Fed, market::FeatureError> {
+    let Deployment { normaliser, features, .. } = deployment;
+    live.open(features.as_mut())?;
+    for bar in &job.bars {
+        live.push(features.as_mut(), &|row: &mut [f32]| normaliser.apply(row), bar)?;
+    }
+    Ok(live.fed())
+}

@@ -1,0 +1,317 @@
+//! From the spool back to streams: at a restart, after a failed write, and for `replay`.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use market::{Bar, StreamKey, Timestamp};
+use store::{Entry, ModelName, PredictionRecord, Record, SnapshotRecord};
+
+use crate::deployment::Deployment;
+use crate::history::{self, Change, History, Snapshots};
+use crate::live::{Fed, Live, Snapshot};
+use crate::pipeline::{self, Pipeline};
+use crate::visible::Answer;
+
+/// One stream, read back.
+pub struct Scanned {
+    pub history: History,
+    pub positions: VecDeque<u64>,
+    /// For the bars held: not to be predicted.
+    backfill: VecDeque<bool>,
+    pub models: HashMap<ModelName, ScannedModel>,
+}
+
+#[derive(Default)]
+pub struct ScannedModel {
+    pub snapshots: Snapshots,
+    /// Bars seen when the newest prediction was made.
+    predicted: Option<u64>,
+}
+
+impl Scanned {
+    pub fn new(key: StreamKey, capacity_bars: usize) -> Self {
+        Scanned { history: History::new(key, capacity_bars), positions: VecDeque::new(), backfill: VecDeque::new(), models: HashMap::new() }
+    }
+
+    /// What serving did with the bar, it does again.
+    pub fn bar(&mut self, position: u64, bar: Bar, backfill: bool) {
+        match self.history.accept(bar) {
+            Ok(Change::Next) => {
+                self.backfill.push_back(backfill);
+                self.positions.push_back(position);
+            }
+            Ok(Change::Newest) => self.changed(self.history.count - 1),
+            Ok(Change::Older(index)) => self.changed(index),
+            Ok(Change::Nothing) => {}
+            Err(error) => tracing::warn!(%error, "a stored bar no longer fits its stream"),
+        }
+        while self.backfill.len() > self.history.series.len() {
+            self.backfill.pop_front();
+        }
+        while self.positions.len() > self.history.series.len() {
+            self.positions.pop_front();
+        }
+    }
+
+    fn changed(&mut self, index: u64) {
+        for model in self.models.values_mut() {
+            model.snapshots.changed(index);
+        }
+    }
+
+    pub fn snapshot(&mut self, record: SnapshotRecord) {
+        let Some(snapshot) = Snapshot::decode(&record.state) else {
+            tracing::warn!(key = %record.key, "a stored snapshot can't be read");
+            return;
+        };
+        // The spool may start in the middle of the stream: a snapshot behind a bar says how many there were.
+        self.history.count = self.history.count.max(snapshot.count);
+        let oldest = self.history.count.saturating_sub(self.history.series.len() as u64);
+        self.models.entry(record.model).or_default().snapshots.add(snapshot, oldest);
+    }
+
+    fn predicted(&mut self, model: &ModelName) {
+        let count = self.history.count;
+        self.models.entry(model.clone()).or_default().predicted = Some(count);
+    }
+}
+
+/// What a restart found.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub bars: u64,
+    pub predictions: u64,
+    pub streams: usize,
+    /// Predictions made now for bars that had none.
+    pub recovered: u64,
+}
+
+/// Reads the whole spool: streams, what polls see, the next `seq`.
+pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
+    let mut report = Report::default();
+    let mut scanned: HashMap<StreamKey, Scanned> = HashMap::new();
+    let mut answers = VecDeque::new();
+    let in_memory = pipeline.options.predictions_in_memory;
+    for entry in pipeline.spool.handle().read(0) {
+        let Entry { position, record } = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                tracing::warn!(%error, "part of the spool can't be read");
+                continue;
+            }
+        };
+        match record {
+            Record::Bar(record) => {
+                report.bars += 1;
+                pipeline.visible.feed(record.bar.close_time());
+                let stream = stream_of(pipeline, &mut scanned, &record.bar.key);
+                stream.bar(position, record.bar, record.backfill);
+            }
+            Record::Snapshot(record) => stream_of(pipeline, &mut scanned, &record.key.clone()).snapshot(record),
+            Record::Prediction(record) => {
+                report.predictions += 1;
+                pipeline.next_seq = pipeline.next_seq.max(record.seq + 1);
+                let stream = stream_of(pipeline, &mut scanned, &record.key);
+                stream.predicted(&record.model);
+                if let Some(about) = about(&stream.history, &record)
+                    && let Some(deployment) = served_by(&pipeline.deployments, &record)
+                {
+                    answers.push_back(pipeline.show(deployment, &record, &about));
+                    if answers.len() > in_memory {
+                        answers.pop_front();
+                    }
+                }
+            }
+            Record::Gap(gap) => {
+                tracing::warn!(from = gap.from_position, to = gap.to_position, reason = ?gap.reason, "the spool has a gap");
+            }
+        }
+    }
+    pipeline.visible.publish(answers.into());
+    pipeline.visible.set_durable_seq(pipeline.next_seq.saturating_sub(1));
+    let mut records = Vec::new();
+    let mut answers = Vec::new();
+    let mut keys: Vec<StreamKey> = scanned.keys().cloned().collect();
+    keys.sort();
+    for key in keys {
+        if let Some(one) = scanned.remove(&key) {
+            let before = records.len();
+            resume(pipeline, &key, one, &mut records, &mut answers);
+            report.recovered += records[before..].iter().filter(|r| matches!(r, Record::Prediction(_))).count() as u64;
+        }
+    }
+    report.streams = pipeline.streams.len();
+    pipeline.metrics.streams.set(report.streams as i64);
+    if !records.is_empty() {
+        let ticket = pipeline.spool.append(&records).map_err(|e| e.to_string())?;
+        ticket.wait().map_err(|e| e.to_string())?;
+        pipeline.visible.set_durable_seq(pipeline.next_seq.saturating_sub(1));
+    }
+    pipeline.visible.publish(answers);
+    Ok(report)
+}
+
+/// After a write that failed: these streams as the spool has them.
+pub fn reload(pipeline: &mut Pipeline, keys: &[StreamKey]) -> Result<(), String> {
+    for key in keys {
+        pipeline.streams.remove(key);
+    }
+    let mut scanned: HashMap<StreamKey, Scanned> = HashMap::new();
+    for entry in pipeline.spool.handle().read(0) {
+        let Ok(Entry { position, record }) = entry else { continue };
+        match record {
+            Record::Bar(r) if keys.contains(&r.bar.key) => {
+                stream_of(pipeline, &mut scanned, &r.bar.key).bar(position, r.bar, r.backfill);
+            }
+            Record::Snapshot(r) if keys.contains(&r.key) => {
+                stream_of(pipeline, &mut scanned, &r.key.clone()).snapshot(r);
+            }
+            Record::Prediction(r) if keys.contains(&r.key) => {
+                stream_of(pipeline, &mut scanned, &r.key).predicted(&r.model);
+            }
+            _ => {}
+        }
+    }
+    for (key, one) in scanned {
+        let mut stream = pipeline.new_stream(&key);
+        for (index, _, live) in &mut stream.lives {
+            let model = one.models.get(&pipeline.deployments[*index].name);
+            if let Some(model) = model {
+                model.snapshots.clone().give(live);
+            }
+        }
+        stream.history = one.history;
+        stream.positions = one.positions;
+        pipeline.streams.insert(key, stream);
+    }
+    Ok(())
+}
+
+fn stream_of<'a>(
+    pipeline: &Pipeline,
+    scanned: &'a mut HashMap<StreamKey, Scanned>,
+    key: &StreamKey,
+) -> &'a mut Scanned {
+    if !scanned.contains_key(key) {
+        let longest = pipeline.deployments.iter().filter(|d| d.covers(key)).map(|d| d.window).max().unwrap_or(0);
+        let capacity = history::capacity_bars(longest, pipeline.options.keep_bars);
+        scanned.insert(key.clone(), Scanned::new(key.clone(), capacity));
+    }
+    scanned.entry(key.clone()).or_insert_with(|| Scanned::new(key.clone(), 1))
+}
+
+/// The bar that a prediction is about: records stand in the order in which they were made.
+fn about(history: &History, record: &PredictionRecord) -> Option<Bar> {
+    history.newest().filter(|b| b.open_time == record.open_time).cloned()
+}
+
+fn served_by<'a>(deployments: &'a [Deployment], record: &PredictionRecord) -> Option<&'a Deployment> {
+    deployments.iter().find(|d| d.name == record.model && d.covers(&record.key))
+}
+
+/// Opens the stream under each model again, and predicts what was not.
+fn resume(
+    pipeline: &mut Pipeline,
+    key: &StreamKey,
+    scanned: Scanned,
+    records: &mut Vec<Record>,
+    answers: &mut Vec<(StreamKey, Arc<str>, Answer)>,
+) {
+    let mut stream = pipeline.new_stream(key);
+    if stream.lives.is_empty() {
+        // No model covers it any more.
+        return;
+    }
+    let Scanned { mut history, positions, backfill, mut models } = scanned;
+    let count = history.count;
+    let bars = history.series.as_slice();
+    for (index, epoch, live) in &mut stream.lives {
+        let model = models.remove(&pipeline.deployments[*index].name).unwrap_or_default();
+        // A model that never answered here answers for the newest bar.
+        let predicted = model.predicted.unwrap_or(count.saturating_sub(1));
+        let missing = usize::try_from(count - predicted.min(count)).unwrap_or(usize::MAX).min(bars.len());
+        model.snapshots.give(live);
+        let (known, tail) = bars.split_at(bars.len() - missing);
+        let start = Start { known, tail, count: count - missing as u64 };
+        let opened = reopen_and_predict(pipeline, *index, live, &start, &backfill, key, records, answers);
+        *epoch = pipeline.deployments[*index].epoch;
+        if let Err(error) = opened {
+            tracing::warn!(%key, %error, "the stream could not be opened again and starts anew");
+            live.lost();
+            if error.kind.lost_streams() && pipeline.deployments[*index].rebuild().is_err() {
+                continue;
+            }
+        }
+    }
+    stream.history = history;
+    stream.positions = positions;
+    pipeline.streams.insert(key.clone(), stream);
+}
+
+struct Start<'a> {
+    known: &'a [Bar],
+    tail: &'a [Bar],
+    /// Bars up to the end of `known`.
+    count: u64,
+}
+
+#[allow(clippy::too_many_arguments, reason = "one caller; a struct would only rename them")]
+fn reopen_and_predict(
+    pipeline: &mut Pipeline,
+    index: usize,
+    live: &mut Live,
+    start: &Start,
+    backfill: &VecDeque<bool>,
+    key: &StreamKey,
+    records: &mut Vec<Record>,
+    answers: &mut Vec<(StreamKey, Arc<str>, Answer)>,
+) -> Result<(), market::FeatureError> {
+    let deployment = &mut pipeline.deployments[index];
+    let normaliser = deployment.normaliser.clone();
+    let apply = |row: &mut [f32]| normaliser.apply(row);
+    let snapshot_record = |deployment: &Deployment, s: &Snapshot, position: u64| {
+        Record::Snapshot(SnapshotRecord {
+            key: key.clone(),
+            model: deployment.name.clone(),
+            features_digest: deployment.features_digest,
+            bar_position: position,
+            state: s.encode(),
+        })
+    };
+    let last_position = pipeline.spool.next_position().saturating_sub(1);
+    let (mut fed, snapshots) = pipeline::reopen(live, deployment.features.as_mut(), &apply, start.known, start.count)?;
+    records.extend(snapshots.iter().map(|s| snapshot_record(deployment, s, last_position)));
+    let skipped = start.known.len();
+    for (i, bar) in start.tail.iter().enumerate() {
+        let deployment = &mut pipeline.deployments[index];
+        let (now, snapshot) = live.push(deployment.features.as_mut(), &apply, bar)?;
+        fed = now;
+        records.extend(snapshot.iter().map(|s| snapshot_record(deployment, s, last_position)));
+        let quiet = backfill.get(skipped + i).copied().unwrap_or(false);
+        let Some(window) = live.window().filter(|_| fed == Fed::Ready && !quiet) else { continue };
+        let mut outputs = Vec::new();
+        let ran = deployment.runner.run(window, &mut outputs);
+        let outcome = pipeline::read_finite(deployment, ran.is_ok().then_some(outputs.as_slice()));
+        let prediction = PredictionRecord {
+            seq: pipeline.next_seq,
+            key: key.clone(),
+            model: deployment.name.clone(),
+            model_digest: deployment.digest,
+            open_time: bar.open_time,
+            revision: bar.revision,
+            made_at: Timestamp::now(),
+            outcome,
+            recovered: true,
+            revised: false,
+            device: deployment.runner.device.to_string(),
+        };
+        pipeline.next_seq += 1;
+        answers.push(pipeline.show(&pipeline.deployments[index], &prediction, bar));
+        records.push(Record::Prediction(prediction));
+    }
+    if let Fed::Warming { have, need } = fed {
+        let model = pipeline.deployments[index].model.clone();
+        answers.push((key.clone(), model, Answer::Warming { have, need }));
+    }
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! A prepared model: windows in, values out, in batches of the prepared sizes.
+
+use std::sync::Arc;
+
+use graph::{Executor, Graph, Plan, PrepareError, RunError};
+
+/// Batch sizes that every served model is prepared for, largest first.
+pub const BATCHES: [usize; 4] = [256, 64, 8, 1];
+
+pub struct Runner {
+    plan: Box<dyn Plan>,
+    batches: Vec<usize>,
+    window_len: usize,
+    outputs: usize,
+    buffers: Vec<Vec<f32>>,
+    pub device: Arc<str>,
+}
+
+#[derive(Debug)]
+pub enum RunnerError {
+    Prepare(PrepareError),
+    Run(RunError),
+    /// The graph isn't `[B, window, features]` → `[B, outputs]`.
+    Shape(String),
+}
+
+impl std::fmt::Display for RunnerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RunnerError::Prepare(e) => write!(f, "{e}"),
+            RunnerError::Run(e) => write!(f, "{e}"),
+            RunnerError::Shape(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+impl std::error::Error for RunnerError {}
+
+impl Runner {
+    /// Prepares the graph, runs one window through every batch size and keeps those that give the bits of
+    /// batch 1: a prediction must not depend on what else was asked at the same time.
+    pub fn new(executor: &dyn Executor, graph: &Graph, window: usize, features: usize) -> Result<Self, RunnerError> {
+        let wanted = graph::Shape::batch(&[window, features]);
+        let inputs: Vec<_> = graph.inputs().collect();
+        let [(name, _, shape)] = inputs.as_slice() else {
+            return Err(RunnerError::Shape(format!("the graph has {} inputs instead of one", inputs.len())));
+        };
+        if **shape != wanted {
+            return Err(RunnerError::Shape(format!("the graph's input {name} is {shape} instead of {wanted}")));
+        }
+        let outputs = match graph.output("prediction").map(|v| graph.shape(v).dims().to_vec()).as_deref() {
+            Some([graph::Dim::Batch(1), graph::Dim::Fixed(n)]) if *n > 0 => *n,
+            _ => return Err(RunnerError::Shape("the graph has no output \"prediction\" of shape [B, outputs]".into())),
+        };
+        if graph.outputs.first().is_none_or(|(n, _)| n != "prediction") {
+            return Err(RunnerError::Shape("\"prediction\" must be the graph's first output".into()));
+        }
+        let plan = executor.prepare(graph, &BATCHES).map_err(RunnerError::Prepare)?;
+        let mut runner = Runner {
+            plan,
+            batches: vec![1],
+            window_len: window * features,
+            outputs,
+            buffers: vec![Vec::new(); graph.outputs.len()],
+            device: executor.name().into(),
+        };
+        runner.batches = runner.invariant_batches()?;
+        Ok(runner)
+    }
+
+    fn invariant_batches(&mut self) -> Result<Vec<usize>, RunnerError> {
+        let probe = |i: usize| ((i * 2_654_435_761) % 1009) as f32 / 504.5 - 1.0;
+        let window: Vec<f32> = (0..self.window_len).map(probe).collect();
+        let mut expected = Vec::new();
+        self.run_batch(1, &window, &mut expected)?;
+        let mut kept = Vec::new();
+        for batch in BATCHES {
+            let mut got = Vec::new();
+            self.run_batch(batch, &window.repeat(batch), &mut got)?;
+            let same = got.chunks(self.outputs).all(|row| {
+                row.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits())
+            });
+            if same {
+                kept.push(batch);
+            } else {
+                tracing::warn!(batch, "this batch size gives other bits than batch 1 and is not used");
+            }
+        }
+        Ok(kept)
+    }
+
+    fn run_batch(&mut self, batch: usize, windows: &[f32], values: &mut Vec<f32>) -> Result<(), RunnerError> {
+        self.plan.run(batch, &[windows], &mut self.buffers).map_err(RunnerError::Run)?;
+        values.extend_from_slice(&self.buffers[0]);
+        Ok(())
+    }
+
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `windows`: any number of windows, one after another. Appends `outputs` values for each.
+    pub fn run(&mut self, mut windows: &[f32], values: &mut Vec<f32>) -> Result<(), RunnerError> {
+        while !windows.is_empty() {
+            let left = windows.len() / self.window_len;
+            let batch = self.batches.iter().copied().find(|&b| b <= left).unwrap_or(1);
+            let (now, rest) = windows.split_at(batch * self.window_len);
+            self.run_batch(batch, now, values)?;
+            windows = rest;
+        }
+        Ok(())
+    }
+}

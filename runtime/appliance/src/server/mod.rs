@@ -1,0 +1,214 @@
+//! The HTTP side. Routes:
+//!
+//! | route | group | what |
+//! |---|---|---|
+//! | `POST /v1/bars` | ingest | bars in |
+//! | `GET /v1/predictions/{symbol}`, `GET /v1/predictions` | poll | the newest, or all since a `seq` |
+//! | `POST /v1/predict` | predict | raw bars through a model |
+//! | `GET /v2/health/live`, `/v2/health/ready` | always | health |
+//! | `GET /metrics` | metrics | Prometheus |
+//! | `GET /`, `GET /openapi.json` | status | the status page, the API's description |
+
+mod connections;
+mod guard;
+mod page;
+mod routes;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+
+use crate::config::Settings;
+use crate::metrics::Metrics;
+use crate::queue::{BarQueue, PredictQueue};
+use crate::visible::Visible;
+use connections::Connections;
+
+/// What every request may use.
+pub struct Shared {
+    pub settings: Settings,
+    pub visible: Arc<Visible>,
+    pub metrics: Arc<Metrics>,
+    pub bars: BarQueue,
+    pub predict: PredictQueue,
+    /// "btc-1h-lstm/1" → what it says of itself, for the status page.
+    pub models: Vec<ModelLine>,
+}
+
+/// A served model in words.
+#[derive(Clone, Debug)]
+pub struct ModelLine {
+    pub model: Arc<str>,
+    pub symbols: String,
+    pub timeframe: String,
+    pub label: String,
+    pub features: String,
+    pub device: String,
+}
+
+/// A connection from where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    Tcp,
+    Unix,
+}
+
+/// The bound sockets.
+pub struct Listeners {
+    pub tcp: TcpListener,
+    pub unix: Option<UnixListener>,
+}
+
+impl Listeners {
+    pub async fn bind(settings: &Settings) -> io::Result<Self> {
+        let tcp = TcpListener::bind(settings.listen).await.map_err(|e| {
+            io::Error::new(e.kind(), format!("server.listen: {} can't be bound: {e}", settings.listen))
+        })?;
+        let unix = match &settings.unix_socket {
+            None => None,
+            Some(path) => Some(bind_unix(path).map_err(|e| {
+                io::Error::new(e.kind(), format!("server.unix_socket: {} can't be bound: {e}", path.display()))
+            })?),
+        };
+        Ok(Listeners { tcp, unix })
+    }
+}
+
+/// A socket left by a process that is gone is replaced; one that answers is not.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process answers there"));
+        }
+        std::fs::remove_file(path)?;
+    }
+    UnixListener::bind(path)
+}
+
+/// Serves until `stop` turns true, then lets open requests finish for up to 5 seconds.
+pub async fn serve(
+    shared: Arc<Shared>,
+    listeners: Listeners,
+    tls: Option<TlsAcceptor>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let connections = Arc::new(Connections::new(
+        shared.settings.raw.server.limits.connections_max,
+        shared.metrics.clone(),
+    ));
+    loop {
+        tokio::select! {
+            accepted = listeners.tcp.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let _ = stream.set_nodelay(true);
+                    match &tls {
+                        None => spawn(&shared, &connections, stream, Via::Tcp, &stop),
+                        Some(acceptor) => spawn_tls(&shared, &connections, acceptor.clone(), stream, &stop),
+                    }
+                }
+                Err(e) => accept_failed(&e).await,
+            },
+            accepted = accept_unix(listeners.unix.as_ref()) => match accepted {
+                Ok(stream) => spawn(&shared, &connections, stream, Via::Unix, &stop),
+                Err(e) => accept_failed(&e).await,
+            },
+            _ = stop.wait_for(|s| *s) => break,
+        }
+    }
+    drop(listeners);
+    let _ = tokio::time::timeout(Duration::from_secs(5), connections.all_closed()).await;
+}
+
+async fn accept_unix(listener: Option<&UnixListener>) -> io::Result<tokio::net::UnixStream> {
+    match listener {
+        Some(l) => l.accept().await.map(|(s, _)| s),
+        None => std::future::pending().await,
+    }
+}
+
+/// Out of file descriptors, most likely: wait for some to come back.
+async fn accept_failed(error: &io::Error) {
+    tracing::warn!(%error, "a connection could not be accepted");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn spawn_tls(
+    shared: &Arc<Shared>,
+    connections: &Arc<Connections>,
+    acceptor: TlsAcceptor,
+    stream: tokio::net::TcpStream,
+    stop: &watch::Receiver<bool>,
+) {
+    let (shared, connections, stop) = (shared.clone(), connections.clone(), stop.clone());
+    let limit = shared.settings.header_timeout();
+    let place = connections.open();
+    tokio::spawn(async move {
+        let handshake = tokio::time::timeout(limit, acceptor.accept(stream));
+        let stream = tokio::select! {
+            done = handshake => done,
+            () = place.evicted() => return,
+        };
+        match stream {
+            Ok(Ok(stream)) => connection(shared, stream, Via::Tcp, place, stop).await,
+            Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => tracing::debug!("TLS handshake took too long"),
+        }
+    });
+}
+
+fn spawn<S>(shared: &Arc<Shared>, connections: &Arc<Connections>, stream: S, via: Via, stop: &watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let place = connections.open();
+    tokio::spawn(connection(shared.clone(), stream, via, place, stop.clone()));
+}
+
+async fn connection<S>(
+    shared: Arc<Shared>,
+    stream: S,
+    via: Via,
+    place: connections::Place,
+    mut stop: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let activity = place.activity();
+    let timeout = shared.settings.header_timeout();
+    let service = hyper::service::service_fn(|request| {
+        let (shared, activity) = (shared.clone(), activity.clone());
+        async move {
+            let _busy = activity.busy();
+            Ok::<_, std::convert::Infallible>(routes::answer(&shared, via, request).await)
+        }
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(timeout)
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(served);
+    loop {
+        tokio::select! {
+            done = served.as_mut() => {
+                if let Err(error) = done {
+                    tracing::debug!(%error, "connection ended");
+                }
+                return;
+            }
+            () = place.evicted() => return,
+            _ = stop.wait_for(|s| *s) => {
+                served.as_mut().graceful_shutdown();
+                let _ = tokio::time::timeout(Duration::from_secs(5), served.as_mut()).await;
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The status page and the description of the API.
+
+use std::fmt::Write;
+
+use super::Shared;
+use crate::visible::Answer;
+
+/// OpenAPI 3.1.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;color:#1a1f24}\
+h1{font-size:1.4rem;margin:0 0 .2rem}h2{font-size:1.05rem;margin:2rem 0 .5rem}\
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.35rem .7rem;border-bottom:1px solid #dde3e8}\
+th{font-weight:600;color:#57636e}td.n{text-align:right;font-variant-numeric:tabular-nums}\
+.ok{color:#12703c}.warn{color:#8a5a00}.bad{color:#a51d1d}code{background:#f2f4f6;padding:.1rem .3rem;border-radius:3px}\
+@media(prefers-color-scheme:dark){body{background:#14181c;color:#dde3e8}th,td{border-color:#2c343b}code{background:#232a30}\
+.ok{color:#5fcf8f}.warn{color:#e0b050}.bad{color:#f08080}}";
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+pub fn status(shared: &Shared) -> String {
+    let mut page = String::with_capacity(4096);
+    let [predictions, warming, abstained, quarantined] = shared.visible.counts();
+    let (class, word) = match (quarantined, abstained) {
+        (0, 0) => ("ok", "serving"),
+        (0, _) => ("warn", "serving, with abstentions"),
+        _ => ("bad", "a plugin is quarantined"),
+    };
+    let _ = write!(
+        page,
+        "<!doctype html><html lang=en><meta charset=utf-8><meta http-equiv=refresh content=5>\
+         <title>AlphaPlus</title><style>{STYLE}</style><h1>AlphaPlus {}</h1><p class={class}>{word}</p>\
+         <p>{predictions} streams with a prediction, {warming} warming up, {abstained} abstained, {quarantined} quarantined; \
+         durable up to seq {}; {} bars waiting.</p>",
+        env!("CARGO_PKG_VERSION"),
+        shared.visible.durable_seq(),
+        shared.bars.waiting(),
+    );
+    page.push_str("<h2>Models</h2><table><tr><th>model<th>symbols<th>timeframe<th>predicts<th>features<th>device");
+    for m in &shared.models {
+        let _ = write!(
+            page,
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}",
+            escaped(&m.model),
+            escaped(&m.symbols),
+            escaped(&m.timeframe),
+            escaped(&m.label),
+            escaped(&m.features),
+            escaped(&m.device)
+        );
+    }
+    page.push_str("</table><h2>Streams</h2><table><tr><th>symbol<th>timeframe<th>model<th>newest");
+    let now = shared.visible.now();
+    for (key, slot) in shared.visible.all(200) {
+        let (class, text) = match &slot.answer {
+            Answer::Prediction(made) if now > made.valid_until => {
+                ("warn", format!("stale: seq {} was valid until {}", made.seq, made.valid_until))
+            }
+            Answer::Prediction(made) => {
+                let value = made.body.split("\"value\":").nth(1).and_then(|v| v.split(',').next()).unwrap_or("");
+                ("ok", format!("{value} (seq {}, valid until {})", made.seq, made.valid_until))
+            }
+            Answer::Warming { have, need } => ("warn", format!("warming up {have}/{need}")),
+            Answer::Abstained { message, .. } => ("warn", format!("abstained: {message}")),
+            Answer::Quarantined { message } => ("bad", message.to_string()),
+        };
+        let _ = write!(
+            page,
+            "<tr><td>{}<td>{}<td>{}<td class={class}>{}",
+            key.symbol,
+            key.timeframe,
+            escaped(&slot.model),
+            escaped(&text)
+        );
+    }
+    page.push_str(
+        "</table><p>API: <a href=/openapi.json>openapi.json</a> · metrics: <a href=/metrics>/metrics</a> · \
+         poll: <code>GET /v1/predictions/{symbol}</code></p></html>",
+    );
+    page
+}

@@ -1,0 +1,404 @@
+//! One request in, one reply out: a match on method and path.
+
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming as Body};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode};
+use market::{Bar, StreamKey, Symbol, Timeframe, Timestamp};
+use percent_encoding::percent_decode_str;
+use serde::Deserialize;
+
+use super::guard::{self, Right};
+use super::{Shared, Via, page};
+use crate::ingest::{self, BodyError};
+use crate::metrics::{Route, Stage};
+use crate::queue::{Outcome, PredictError, PredictJob, SendError};
+use crate::render;
+use crate::visible::{Answer, Made, Slot};
+
+pub type Reply = Response<Full<Bytes>>;
+
+const JSON: &str = "application/json";
+
+fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn error(status: StatusCode, message: &str, members: &[(&str, String)]) -> Reply {
+    reply(status, JSON, render::error(message, members))
+}
+
+pub async fn answer(shared: &Shared, via: Via, request: Request<Body>) -> Reply {
+    let started = Instant::now();
+    let (route, response) = dispatch(shared, via, request).await;
+    let status = response.status().as_u16();
+    shared.metrics.requests.get_or_create(&Route { route, status }).inc();
+    shared.metrics.request_seconds.get_or_create(&Stage { stage: route }).observe(started.elapsed().as_secs_f64());
+    response
+}
+
+async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'static str, Reply) {
+    let path = request.uri().path();
+    let on = &shared.settings.raw.server.routes;
+    let (route, enabled, method, right) = match path {
+        "/v1/bars" => ("bars", on.ingest, Method::POST, Right::Ingest),
+        "/v1/predict" => ("predict", on.predict, Method::POST, Right::Poll),
+        "/v1/predictions" => ("predictions", on.poll, Method::GET, Right::Poll),
+        "/v2/health/live" => ("live", true, Method::GET, Right::Open),
+        "/v2/health/ready" => ("ready", true, Method::GET, Right::Open),
+        "/metrics" => ("metrics", on.metrics, Method::GET, Right::Poll),
+        "/openapi.json" => ("openapi", on.status, Method::GET, Right::Open),
+        "/" => ("status", on.status, Method::GET, Right::Poll),
+        p if p.starts_with("/v1/predictions/") => ("prediction", on.poll, Method::GET, Right::Poll),
+        _ => ("unknown", false, Method::GET, Right::Open),
+    };
+    if let Err(refusal) = guard::check(&shared.settings, via, request.headers(), right) {
+        let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
+        return (route, error(status, &refusal.message(), &[]));
+    }
+    if !enabled {
+        let hint = if route == "unknown" { "see /openapi.json" } else { "it is switched off under server.routes" };
+        return (route, error(StatusCode::NOT_FOUND, &format!("no {path} here: {hint}"), &[]));
+    }
+    if request.method() != method && !(method == Method::GET && request.method() == Method::HEAD) {
+        let message = format!("{path} takes {method}, not {}", request.method());
+        return (route, error(StatusCode::METHOD_NOT_ALLOWED, &message, &[]));
+    }
+    let response = match route {
+        "bars" => bars(shared, request).await,
+        "predict" => predict(shared, request).await,
+        "predictions" => predictions(shared, &request).await,
+        "prediction" => prediction(shared, &request).await,
+        "live" => reply(StatusCode::OK, JSON, "{\"live\":true}"),
+        "ready" => ready(shared),
+        "metrics" => {
+            shared.metrics.queue_bars.set(shared.bars.waiting() as i64);
+            reply(StatusCode::OK, "text/plain; version=0.0.4", shared.metrics.render())
+        }
+        "openapi" => reply(StatusCode::OK, JSON, page::OPENAPI),
+        _ => reply(StatusCode::OK, "text/html; charset=utf-8", page::status(shared)),
+    };
+    (route, response)
+}
+
+/// The whole body within its limits of size and time.
+async fn body(shared: &Shared, request: Request<Body>) -> Result<Bytes, Reply> {
+    let limit = shared.settings.raw.server.limits.body_bytes_max;
+    let too_large = || {
+        let message = format!("the body is over server.limits.body_bytes_max, {limit} bytes: send fewer bars at once");
+        let mut response = error(StatusCode::PAYLOAD_TOO_LARGE, &message, &[]);
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+    };
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|n| n > limit as u64) {
+        return Err(too_large());
+    }
+    let collected = Limited::new(request.into_body(), limit).collect();
+    match tokio::time::timeout(shared.settings.body_timeout(), collected).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(e)) => Err(error(StatusCode::BAD_REQUEST, &format!("the body broke off: {e}"), &[])),
+        Err(_) => {
+            let mut response = error(StatusCode::REQUEST_TIMEOUT, "the body took too long", &[]);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            Err(response)
+        }
+    }
+}
+
+async fn bars(shared: &Shared, request: Request<Body>) -> Reply {
+    let body = match body(shared, request).await {
+        Ok(b) => b,
+        Err(response) => return response,
+    };
+    let parsed = match ingest::parse(&body, shared.settings.raw.server.limits.lines_max) {
+        Ok(p) => p,
+        Err(BodyError::TooMany { limit }) => {
+            let message = format!("more than server.limits.lines_max, {limit} bars in one request");
+            return error(StatusCode::PAYLOAD_TOO_LARGE, &message, &[]);
+        }
+        Err(BodyError::Malformed(message)) => return error(StatusCode::BAD_REQUEST, &message, &[]),
+    };
+    if parsed.is_empty() {
+        return error(StatusCode::BAD_REQUEST, "the body is empty: send one bar as JSON, or one a line", &[]);
+    }
+    let mut numbers = Vec::with_capacity(parsed.len());
+    let mut good = Vec::with_capacity(parsed.len());
+    let mut rejected: Vec<(u64, String)> = Vec::new();
+    for (number, result) in parsed {
+        match result {
+            Ok(incoming) => {
+                numbers.push(number);
+                good.push(incoming);
+            }
+            Err(message) => rejected.push((number, message)),
+        }
+    }
+    let (mut accepted, mut duplicate) = (0u64, 0u64);
+    if !good.is_empty() {
+        let answer = match shared.bars.send(good) {
+            Ok(answer) => answer,
+            Err(SendError::Full { waiting }) => {
+                let message = format!("{waiting} bars are waiting already: send again in a moment");
+                let mut response = error(StatusCode::SERVICE_UNAVAILABLE, &message, &[]);
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                return response;
+            }
+            Err(SendError::Stopped) => return error(StatusCode::SERVICE_UNAVAILABLE, "the appliance is stopping", &[]),
+        };
+        let outcomes = match answer.await {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(failed)) => return error(StatusCode::SERVICE_UNAVAILABLE, &failed.0, &[]),
+            Err(_) => return error(StatusCode::SERVICE_UNAVAILABLE, "the appliance is stopping", &[]),
+        };
+        for (number, outcome) in numbers.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Accepted => accepted += 1,
+                Outcome::Duplicate => duplicate += 1,
+                Outcome::Rejected(message) => rejected.push((number, message)),
+            }
+        }
+    }
+    rejected.sort_by_key(|r| r.0);
+    shared.metrics.bar("accepted", accepted);
+    shared.metrics.bar("duplicate", duplicate);
+    shared.metrics.bar("rejected", rejected.len() as u64);
+    let lines: Vec<String> = rejected
+        .iter()
+        .map(|(line, message)| format!("{{\"line\":{line},\"error\":{}}}", render::quoted(message)))
+        .collect();
+    let members = format!("\"accepted\":{accepted},\"duplicate\":{duplicate},\"rejected\":[{}]", lines.join(","));
+    if accepted + duplicate == 0 {
+        let first = rejected.first().map(|r| r.1.as_str()).unwrap_or("no bar");
+        let body = format!("{{\"error\":{},{members}}}", render::quoted(&format!("no bar was good: {first}")));
+        return reply(StatusCode::UNPROCESSABLE_ENTITY, JSON, body);
+    }
+    reply(StatusCode::OK, JSON, format!("{{{members}}}"))
+}
+
+/// The parameters of a poll.
+#[derive(Debug, Default)]
+struct Query {
+    timeframe: Option<Timeframe>,
+    model: Option<String>,
+    wait_ms: u64,
+    after_seq: u64,
+    symbols: Vec<Symbol>,
+    limit: usize,
+}
+
+fn query(shared: &Shared, text: Option<&str>) -> Result<Query, String> {
+    let mut query = Query { limit: 1000, ..Query::default() };
+    for pair in text.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_decode_str(value).decode_utf8_lossy();
+        let number = || value.parse::<u64>().map_err(|_| format!("{name} must be a whole number, not '{value}'"));
+        match name {
+            "timeframe" => query.timeframe = Some(Timeframe::parse(&value).map_err(|e| e.to_string())?),
+            "model" => query.model = Some(value.into_owned()),
+            "wait_ms" => query.wait_ms = number()?.min(shared.settings.raw.server.limits.wait_ms_max),
+            "after_seq" => query.after_seq = number()?,
+            "limit" => query.limit = number()?.clamp(1, 10_000) as usize,
+            "symbols" => {
+                let parsed: Result<Vec<_>, _> = value.split(',').filter(|s| !s.is_empty()).map(Symbol::new).collect();
+                query.symbols = parsed.map_err(|e| e.to_string())?;
+            }
+            _ => return Err(format!("unknown parameter '{name}': there are timeframe, model, wait_ms, after_seq, symbols and limit")),
+        }
+    }
+    Ok(query)
+}
+
+async fn prediction(shared: &Shared, request: &Request<Body>) -> Reply {
+    let raw = request.uri().path().trim_start_matches("/v1/predictions/");
+    let decoded = percent_decode_str(raw).decode_utf8_lossy();
+    let (symbol, query) = match (Symbol::new(&decoded), query(shared, request.uri().query())) {
+        (Ok(symbol), Ok(query)) => (symbol, query),
+        (Err(e), _) => return error(StatusCode::BAD_REQUEST, &e.to_string(), &[]),
+        (_, Err(e)) => return error(StatusCode::BAD_REQUEST, &e, &[]),
+    };
+    let known = request.headers().get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(query.wait_ms);
+    let mut changes = shared.visible.subscribe();
+    loop {
+        changes.mark_unchanged();
+        let found = shared.visible.find(&symbol, query.timeframe, query.model.as_deref());
+        let response = match found.first() {
+            None => unknown(shared, &symbol, &query),
+            Some((key, slot)) => newest(shared, key, slot, known.as_deref()),
+        };
+        let waits = query.wait_ms > 0 && response.status() != StatusCode::OK;
+        if !waits || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            return response;
+        }
+    }
+}
+
+fn unknown(shared: &Shared, symbol: &Symbol, query: &Query) -> Reply {
+    let covers = |d: &&crate::config::CheckedDeployment| {
+        d.symbols.as_ref().is_none_or(|s| s.contains(symbol)) && query.timeframe.is_none_or(|t| t == d.timeframe)
+    };
+    match shared.settings.deployments.iter().find(covers) {
+        Some(_) => {
+            let members = [("reason", "\"warming\"".into()), ("have", "0".into())];
+            error(StatusCode::SERVICE_UNAVAILABLE, &format!("no bar of {symbol} has come yet"), &members)
+        }
+        None => {
+            let message = format!("no model is deployed for {symbol}: see deployments in config.toml");
+            error(StatusCode::NOT_FOUND, &message, &[])
+        }
+    }
+}
+
+fn newest(shared: &Shared, key: &StreamKey, slot: &Slot, known: Option<&str>) -> Reply {
+    let unavailable = |reason: &str, message: String, members: &[(&str, String)]| {
+        let mut all = vec![("reason", render::quoted(reason)), ("model", render::quoted(&slot.model))];
+        all.extend_from_slice(members);
+        error(StatusCode::SERVICE_UNAVAILABLE, &message, &all)
+    };
+    match &slot.answer {
+        Answer::Prediction(made) => {
+            let now = shared.visible.now();
+            if now > made.valid_until {
+                let message = format!("the newest prediction of {key} was valid until {}; it is {now}", made.valid_until);
+                return unavailable("stale", message, &[("seq", made.seq.to_string())]);
+            }
+            let etag = format!("\"{}\"", made.seq);
+            let same = known.is_some_and(|k| k.split(',').any(|e| e.trim().trim_start_matches("W/") == etag));
+            let mut response = if same {
+                reply(StatusCode::NOT_MODIFIED, JSON, Bytes::new())
+            } else {
+                reply(StatusCode::OK, JSON, finish(made, shared.visible.durable_seq()))
+            };
+            if let Ok(value) = HeaderValue::from_str(&etag) {
+                response.headers_mut().insert(ETAG, value);
+            }
+            response
+        }
+        Answer::Warming { have, need } => {
+            let message = format!("{key} is warming up: {have}/{need} bars");
+            unavailable("warming", message, &[("have", have.to_string()), ("need", need.to_string())])
+        }
+        Answer::Abstained { seq, reason, message } => {
+            let text = format!("no prediction for the newest bar of {key}: {message}");
+            unavailable("abstained", text, &[("seq", seq.to_string()), ("cause", render::quoted(reason))])
+        }
+        Answer::Quarantined { message } => unavailable("quarantined", message.to_string(), &[]),
+    }
+}
+
+fn finish(made: &Made, durable_seq: u64) -> String {
+    let mut body = String::with_capacity(made.body.len() + 40);
+    body.push_str(&made.body);
+    body.push_str(&format!(",\"durable_seq\":{durable_seq}}}"));
+    body
+}
+
+async fn predictions(shared: &Shared, request: &Request<Body>) -> Reply {
+    let query = match query(shared, request.uri().query()) {
+        Ok(q) => q,
+        Err(e) => return error(StatusCode::BAD_REQUEST, &e, &[]),
+    };
+    let deadline = tokio::time::Instant::now() + Duration::from_millis(query.wait_ms);
+    let mut changes = shared.visible.subscribe();
+    loop {
+        changes.mark_unchanged();
+        let (made, forgotten) = shared.visible.since(query.after_seq, &query.symbols, query.limit);
+        let waits = made.is_empty() && query.wait_ms > 0;
+        if !waits || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
+            let durable = shared.visible.durable_seq();
+            let list: Vec<String> = made.iter().map(|m| format!("{}}}", m.body)).collect();
+            let last = made.last().map_or(query.after_seq, |m| m.seq);
+            let body = format!(
+                "{{\"predictions\":[{}],\"last_seq\":{last},\"durable_seq\":{durable},\"forgotten\":{forgotten}}}",
+                list.join(",")
+            );
+            return reply(StatusCode::OK, JSON, body);
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PredictBody {
+    symbol: Symbol,
+    timeframe: Timeframe,
+    #[serde(default)]
+    model: Option<String>,
+    bars: Vec<PredictBar>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PredictBar {
+    open_time: Timestamp,
+    open: f64,
+    high: f64,
+    low: f64,
+    close: f64,
+    volume: f64,
+}
+
+async fn predict(shared: &Shared, request: Request<Body>) -> Reply {
+    let body = match body(shared, request).await {
+        Ok(b) => b,
+        Err(response) => return response,
+    };
+    let asked: PredictBody = match serde_json::from_slice(&body) {
+        Ok(a) => a,
+        Err(e) => return error(StatusCode::BAD_REQUEST, &format!("not a predict request: {e}"), &[]),
+    };
+    if asked.bars.len() > shared.settings.raw.server.limits.lines_max {
+        return error(StatusCode::PAYLOAD_TOO_LARGE, "more bars than server.limits.lines_max", &[]);
+    }
+    let key = StreamKey { symbol: asked.symbol, timeframe: asked.timeframe };
+    let mut bars: Vec<Bar> = Vec::with_capacity(asked.bars.len());
+    for (i, b) in asked.bars.into_iter().enumerate() {
+        let PredictBar { open_time, open, high, low, close, volume } = b;
+        let bar = Bar { key: key.clone(), open_time, open, high, low, close, volume, is_final: true, revision: 0 };
+        let ordered = bars.last().is_none_or(|last| last.open_time < open_time);
+        let refused = bar.check().err().map(|e| e.to_string());
+        if let Some(e) = refused.or((!ordered).then(|| "its open_time is not after the one before".into())) {
+            return error(StatusCode::UNPROCESSABLE_ENTITY, &format!("bars[{i}]: {e}"), &[]);
+        }
+        bars.push(bar);
+    }
+    let (sender, answer) = tokio::sync::oneshot::channel();
+    let job = PredictJob { key, model: asked.model, bars, reply: sender };
+    if shared.predict.sender.try_send(job).is_err() {
+        return error(StatusCode::SERVICE_UNAVAILABLE, "too many predict requests are waiting", &[]);
+    }
+    match answer.await {
+        Ok(Ok(p)) => {
+            let body = format!(
+                "{{\"model\":\"{}\",\"label\":\"{}\",\"horizon_bars\":{},\"value\":{},\"device\":\"{}\"}}",
+                p.model, p.label, p.horizon_bars, p.value, p.device
+            );
+            reply(StatusCode::OK, JSON, body)
+        }
+        Ok(Err(PredictError::NoModel(message))) => error(StatusCode::NOT_FOUND, &message, &[]),
+        Ok(Err(PredictError::Warming { have, need })) => {
+            let message = format!("{have} bars are too few: this model needs {need}");
+            error(StatusCode::UNPROCESSABLE_ENTITY, &message, &[("need", need.to_string())])
+        }
+        Ok(Err(PredictError::Failed(message))) => error(StatusCode::UNPROCESSABLE_ENTITY, &message, &[]),
+        Err(_) => error(StatusCode::SERVICE_UNAVAILABLE, "the appliance is stopping", &[]),
+    }
+}
+
+fn ready(shared: &Shared) -> Reply {
+    let [predictions, warming, abstained, quarantined] = shared.visible.counts();
+    let ready = quarantined == 0;
+    let body = format!(
+        "{{\"ready\":{ready},\"predictions\":{predictions},\"warming\":{warming},\"abstained\":{abstained},\
+         \"quarantined\":{quarantined},\"durable_seq\":{}}}",
+        shared.visible.durable_seq()
+    );
+    reply(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, JSON, body)
+}

@@ -1,0 +1,15 @@
+//! The vector kernels: written once over a [`Simd`](simd::Simd) trait, compiled for each [`Isa`](crate::Isa),
+//! chosen at run time by a [`Path`](crate::isa::Path).
+//!
+//! Every number of a result is made by one chain of operations whose order depends on the contraction's
+//! length alone: not on the number of rows, nor on the row's place, nor on the threads. So a row computed
+//! alone has the same bits as in a batch of a thousand.
+
+pub(crate) mod activation;
+pub(crate) mod aligned;
+pub(crate) mod gemm;
+pub(crate) mod lstm;
+pub(crate) mod lstm_backward;
+pub(crate) mod normalise;
+pub(crate) mod panels;
+pub(crate) mod simd;

@@ -1,0 +1,339 @@
+//! A verified graph at one batch size as a tract model: one arm for each op.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use graph::{Graph, Node, NodeId, Op, Shape, Value};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::*;
+use tract_onnx::tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
+
+use crate::isa::Path;
+use crate::kernel::lstm::LstmWeights;
+use crate::kernel::panels::Panels;
+use crate::ops::adamw::AdamW;
+use crate::ops::broadcast::Loops;
+use crate::ops::buffers::Buffers;
+use crate::ops::dropout::Dropout;
+use crate::ops::elementwise::{Binary, Select, Unary};
+use crate::ops::fused::{Fused, Kernel, plain};
+use crate::ops::lstm::{Lstm, LstmBackward, LstmForward, LstmSizes, Weights};
+use crate::ops::matmul::MatMul;
+use crate::ops::movement::View;
+use crate::ops::normalise::{LayerNorm, LayerNormBackward, Softmax};
+use crate::ops::reduce::Reduce;
+use crate::pool::{Pool, Spare};
+
+/// What every batch size of a plan shares.
+pub(crate) struct Context<'a> {
+    pub(crate) path: Path,
+    pub(crate) pool: &'a Arc<Pool>,
+    pub(crate) graph: &'a Graph,
+    /// The states' values, in the order of `Graph::states`.
+    pub(crate) states: &'a [Arc<Tensor>],
+    /// Whether the states are built into the model. If not they are its inputs, after the graph's.
+    pub(crate) fixed: bool,
+    packs: Packs,
+}
+
+/// Weights packed for one batch size serve the others too.
+#[derive(Default)]
+struct Packs {
+    lstm: HashMap<[Value; 3], Arc<LstmWeights>>,
+    right: HashMap<(Value, bool), Arc<Panels>>,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(
+        path: Path,
+        pool: &'a Arc<Pool>,
+        graph: &'a Graph,
+        states: &'a [Arc<Tensor>],
+        fixed: bool,
+    ) -> Self {
+        Context { path, pool, graph, states, fixed, packs: Packs::default() }
+    }
+
+    /// The model's outputs are the graph's, then the updates' values.
+    pub(crate) fn lower(&mut self, batch: usize) -> TractResult<TypedModel> {
+        let mut lowering = Lowering {
+            batch,
+            model: TypedModel::default(),
+            wires: HashMap::new(),
+            buffers: Arc::new(Buffers::default()),
+            context: self,
+        };
+        let graph = lowering.context.graph;
+        lowering.sources(graph)?;
+        for (id, node) in graph.nodes.iter().enumerate() {
+            lowering.node(NodeId(id as u32), node)?;
+        }
+        lowering.outputs(graph)?;
+        lowering.model.into_optimized()
+    }
+}
+
+struct Lowering<'a, 'b> {
+    batch: usize,
+    model: TypedModel,
+    /// Values as tract outlets. Our kernels read flat slices, so an outlet may have another shape of the same
+    /// size: a reshape costs nothing.
+    wires: HashMap<Value, OutletId>,
+    buffers: Arc<Buffers>,
+    context: &'b mut Context<'a>,
+}
+
+impl Lowering<'_, '_> {
+    /// The model's inputs, in their order.
+    fn sources(&mut self, graph: &Graph) -> TractResult<()> {
+        for (name, node, shape) in graph.inputs() {
+            let dims = self.dims(shape)?;
+            let outlet = self.model.add_source(format!("input/{name}"), f32::fact(dims.as_slice()))?;
+            self.wires.insert(Value { node, slot: 0 }, outlet);
+        }
+        for (state, value) in graph.states.iter().zip(self.context.states) {
+            let name = format!("state/{}", state.name);
+            let outlet = if self.context.fixed {
+                self.model.add_const(name, value.clone())?
+            } else {
+                self.model.add_source(name, f32::fact(value.shape()))?
+            };
+            self.wires.insert(Value { node: state.node, slot: 0 }, outlet);
+        }
+        Ok(())
+    }
+
+    fn outputs(&mut self, graph: &Graph) -> TractResult<()> {
+        let mut outlets = Vec::new();
+        for (_, value) in &graph.outputs {
+            outlets.push(self.wire(*value)?);
+        }
+        for (index, update) in graph.updates.iter().enumerate() {
+            outlets.push(self.shaped(&format!("update/{index}"), update.value)?);
+        }
+        self.model.select_output_outlets(&outlets)
+    }
+
+    fn node(&mut self, id: NodeId, node: &Node) -> TractResult<()> {
+        let name = format!("{}.{}", id.0, node.op.name());
+        let path = self.context.path;
+        let x = |slot: usize| node.inputs[slot];
+        match &node.op {
+            Op::Input { .. } | Op::State { .. } => Ok(()),
+            Op::Constant(tensor) => {
+                let value = Tensor::from_shape(tensor.dims(), tensor.data())?;
+                let outlet = self.model.add_const(name, value)?;
+                self.bind(id, &[outlet])
+            }
+            Op::Unary(op) => self.fuse(id, node, Unary { path, op: *op }),
+            Op::Binary(op) => {
+                let loops = Loops::new(&self.out(node)?, [&self.of(x(0))?, &self.of(x(1))?]);
+                self.fuse(id, node, Binary { op: *op, loops })
+            }
+            Op::Select => {
+                let loops = Loops::new(&self.out(node)?, [&self.of(x(0))?, &self.of(x(1))?, &self.of(x(2))?]);
+                self.fuse(id, node, Select { loops })
+            }
+            Op::Dropout { rate, salt } => self.fuse(id, node, Dropout { rate: *rate, salt: *salt }),
+            Op::Broadcast { .. } => {
+                let loops = Loops::new(&self.out(node)?, [&self.of(x(0))?]);
+                self.fuse(id, node, View { name: "broadcast", loops })
+            }
+            Op::Reshape { .. } => {
+                let outlet = self.wire(x(0))?;
+                self.bind(id, &[outlet])
+            }
+            Op::Transpose { axes } => {
+                let loops = Loops::transposed(&self.of(x(0))?, axes);
+                self.fuse(id, node, View { name: "transpose", loops })
+            }
+            Op::Slice { axis, start, end } => {
+                let input = self.shaped(&name, x(0))?;
+                self.stock(id, name, Slice::new(*axis, *start, *end), &[input])
+            }
+            Op::Pad { axis, before, after } => {
+                let input = self.shaped(&name, x(0))?;
+                let mut pads = vec![(0, 0); node.shapes[0].rank()];
+                pads[*axis] = (*before, *after);
+                let mode = PadMode::Constant(tensor0(0.0f32).into_arc_tensor());
+                self.stock(id, name, Pad { pads, mode }, &[input])
+            }
+            Op::Concat { axis } => {
+                let mut inputs = Vec::new();
+                for (index, value) in node.inputs.iter().enumerate() {
+                    inputs.push(self.shaped(&format!("{name}.{index}"), *value)?);
+                }
+                self.stock(id, name, TypedConcat::new(*axis), &inputs)
+            }
+            Op::MatMul { transpose_a, transpose_b } => self.matmul(id, node, *transpose_a, *transpose_b),
+            Op::Reduce { op, axes, keep: _ } => {
+                let from = self.of(x(0))?;
+                let mut kept = from.clone();
+                axes.iter().for_each(|&axis| kept[axis] = 1);
+                let count = axes.iter().map(|&axis| from[axis]).product();
+                self.fuse(id, node, Reduce { op: *op, loops: Loops::new(&from, [&kept]), count })
+            }
+            Op::Softmax { axis } => self.softmax(id, node, *axis, false),
+            Op::LogSoftmax { axis } => self.softmax(id, node, *axis, true),
+            Op::LayerNorm { epsilon } => self.fuse(id, node, LayerNorm { path, epsilon: *epsilon }),
+            Op::LayerNormBackward { epsilon } => {
+                self.fuse(id, node, LayerNormBackward { path, epsilon: *epsilon })
+            }
+            Op::Lstm { keep } => {
+                let (pool, sizes) = (self.context.pool.clone(), self.lstm_sizes(node)?);
+                let weights = self.lstm_weights(node, sizes)?;
+                self.fuse(id, node, Lstm { path, pool, sizes, keep: *keep, weights, spare: Spare::default() })
+            }
+            Op::LstmForward => {
+                let (pool, sizes) = (self.context.pool.clone(), self.lstm_sizes(node)?);
+                let weights = self.lstm_weights(node, sizes)?;
+                self.fuse(id, node, LstmForward { path, pool, sizes, weights, spare: Spare::default() })
+            }
+            Op::LstmBackward => {
+                let (pool, sizes) = (self.context.pool.clone(), self.lstm_sizes(node)?);
+                let wants_dx = uses(self.context.graph, Value { node: id, slot: 0 });
+                self.fuse(id, node, LstmBackward { path, pool, sizes, wants_dx, buffers: Mutex::default() })
+            }
+            Op::AdamW { beta1, beta2, epsilon, weight_decay } => {
+                let (beta1, beta2, epsilon, weight_decay) = (*beta1, *beta2, *epsilon, *weight_decay);
+                self.fuse(id, node, AdamW { beta1, beta2, epsilon, weight_decay })
+            }
+        }
+    }
+
+    fn matmul(&mut self, id: NodeId, node: &Node, transpose_a: bool, transpose_b: bool) -> TractResult<()> {
+        let (a, b, y) = (self.of(node.inputs[0])?, self.of(node.inputs[1])?, self.out(node)?);
+        let (lead, last) = y.split_at(y.len() - 2);
+        let mut op = MatMul {
+            path: self.context.path,
+            pool: self.context.pool.clone(),
+            lead: lead.iter().product(),
+            rows: last[0],
+            depth: a[a.len() - if transpose_a { 2 } else { 1 }],
+            columns: last[1],
+            transpose_a,
+            transpose_b,
+            shared: b.len() == 2,
+            fixed: None,
+            packed: Mutex::default(),
+            spare: Spare::default(),
+        };
+        if let (true, Some(right)) = (op.shared, self.constant(node.inputs[1])?) {
+            let key = (node.inputs[1], transpose_b);
+            let packed = match self.context.packs.right.get(&key) {
+                Some(packed) => packed.clone(),
+                None => {
+                    let mut packed = Panels::default();
+                    packed.pack(op.path, op.depth, op.columns, plain(&right)?, op.right_strides());
+                    let packed = Arc::new(packed);
+                    self.context.packs.right.insert(key, packed.clone());
+                    packed
+                }
+            };
+            op.fixed = Some(packed);
+        }
+        self.fuse(id, node, op)
+    }
+
+    fn softmax(&mut self, id: NodeId, node: &Node, axis: usize, logarithm: bool) -> TractResult<()> {
+        let dims = self.out(node)?;
+        let inner = dims[axis + 1..].iter().product();
+        let path = self.context.path;
+        self.fuse(id, node, Softmax { path, logarithm, size: dims[axis], inner, lane: Mutex::default() })
+    }
+
+    /// x is the first input, U the third.
+    fn lstm_sizes(&self, node: &Node) -> TractResult<LstmSizes> {
+        let (x, u) = (self.of(node.inputs[0])?, self.of(node.inputs[2])?);
+        Ok(LstmSizes { batch: x[0], steps: x[1], features: x[2], hidden: u[0] })
+    }
+
+    fn lstm_weights(&mut self, node: &Node, sizes: LstmSizes) -> TractResult<Weights> {
+        let key = [node.inputs[1], node.inputs[2], node.inputs[3]];
+        if let Some(packed) = self.context.packs.lstm.get(&key) {
+            return Ok(Weights::Fixed(packed.clone()));
+        }
+        let [Some(w), Some(u), Some(b)] =
+            [self.constant(key[0])?, self.constant(key[1])?, self.constant(key[2])?]
+        else {
+            return Ok(Weights::Given(Mutex::default()));
+        };
+        let mut packed = LstmWeights::default();
+        let inputs = (sizes.features, sizes.hidden);
+        packed.pack(self.context.path, inputs, plain(&w)?, plain(&u)?, plain(&b)?);
+        let packed = Arc::new(packed);
+        self.context.packs.lstm.insert(key, packed.clone());
+        Ok(Weights::Fixed(packed))
+    }
+
+    /// A node of one of our kernels.
+    fn fuse(&mut self, id: NodeId, node: &Node, kernel: impl Kernel) -> TractResult<()> {
+        let mut inputs: TVec<OutletId> = tvec![];
+        let mut lengths = Vec::new();
+        for value in &node.inputs {
+            inputs.push(self.wire(*value)?);
+            lengths.push(self.of(*value)?.iter().product());
+        }
+        let shapes = node.shapes.iter().map(|shape| self.dims(shape)).collect::<TractResult<_>>()?;
+        let op = Fused::new(kernel, lengths, shapes, &self.buffers);
+        let outlets = self.model.wire_node(format!("{}.{}", id.0, node.op.name()), op, &inputs)?;
+        self.bind(id, &outlets)
+    }
+
+    /// A node of one of tract's ops.
+    fn stock(
+        &mut self,
+        id: NodeId,
+        name: String,
+        op: impl Into<Box<dyn TypedOp>>,
+        inputs: &[OutletId],
+    ) -> TractResult<()> {
+        let outlets = self.model.wire_node(name, op, inputs)?;
+        self.bind(id, &outlets)
+    }
+
+    fn bind(&mut self, id: NodeId, outlets: &[OutletId]) -> TractResult<()> {
+        for (slot, outlet) in outlets.iter().enumerate() {
+            self.wires.insert(Value { node: id, slot: slot as u32 }, *outlet);
+        }
+        Ok(())
+    }
+
+    fn wire(&self, value: Value) -> TractResult<OutletId> {
+        self.wires.get(&value).copied().with_context(|| format!("value {value:?} comes before its node"))
+    }
+
+    /// The value's outlet in its own shape, for tract's ops.
+    fn shaped(&mut self, name: &str, value: Value) -> TractResult<OutletId> {
+        let outlet = self.wire(value)?;
+        let want: TVec<TDim> = self.of(value)?.iter().map(|&n| n.to_dim()).collect();
+        let have: TVec<TDim> = self.model.outlet_fact(outlet)?.shape.to_tvec();
+        if have == want {
+            return Ok(outlet);
+        }
+        let reshape = AxisOp::Reshape(0, have, want);
+        Ok(self.model.wire_node(format!("{name}.shape"), reshape, &[outlet])?[0])
+    }
+
+    fn constant(&self, value: Value) -> TractResult<Option<Arc<Tensor>>> {
+        Ok(self.model.outlet_fact(self.wire(value)?)?.konst.clone())
+    }
+
+    fn of(&self, value: Value) -> TractResult<Vec<usize>> {
+        self.dims(self.context.graph.shape(value))
+    }
+
+    fn out(&self, node: &Node) -> TractResult<Vec<usize>> {
+        self.dims(&node.shapes[0])
+    }
+
+    fn dims(&self, shape: &Shape) -> TractResult<Vec<usize>> {
+        shape.at(self.batch).with_context(|| format!("{shape} overflows at batch {}", self.batch))
+    }
+}
+
+fn uses(graph: &Graph, value: Value) -> bool {
+    graph.nodes.iter().any(|node| node.inputs.contains(&value))
+        || graph.outputs.iter().any(|(_, output)| *output == value)
+        || graph.updates.iter().any(|update| update.value == value)
+}

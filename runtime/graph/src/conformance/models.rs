@@ -1,0 +1,120 @@
+//! Rows of whole models: predictions, and training steps over several runs with each loss.
+
+use super::{Fill, Row, Tolerance};
+use crate::builder::{BuildError, Builder};
+use crate::graph::{Graph, Initial, Value};
+use crate::loss::Loss;
+use crate::op::{LstmKeep, UnaryOp};
+use crate::rewrite;
+use crate::shape::Shape;
+use crate::training::{Optimiser, training_graph};
+
+/// What the model rows are built with.
+pub(super) const WINDOW: usize = 6;
+pub(super) const FEATURES: usize = 5;
+
+pub(super) fn rows() -> Vec<Row> {
+    let lstm = |outputs| model(|b, x| stacked_lstm(b, x, outputs));
+    let quantiles = Loss::Pinball { quantiles: vec![0.1, 0.5, 0.9] };
+    vec![
+        prediction("two-layer LSTM", lstm(2)),
+        prediction("perceptron", model(perceptron)),
+        training("two-layer LSTM, mean squared", lstm(2), Loss::MeanSquared, Fill::Noise(1.0)),
+        training("two-layer LSTM, huber", lstm(1), Loss::Huber { delta: 0.5 }, Fill::Outliers(1.0)),
+        training("two-layer LSTM, pinball", lstm(3), quantiles, Fill::Noise(1.0)),
+        training("two-layer LSTM, cross entropy", lstm(3), Loss::CrossEntropy, Fill::Probabilities(3)),
+        training("perceptron, mean squared", model(perceptron), Loss::MeanSquared, Fill::Noise(1.0)),
+    ]
+}
+
+fn prediction(name: &str, model: Graph) -> Row {
+    let graph = rewrite::inference(&model).unwrap_or_else(|e| panic!("the row {name} is wrong: {e}"));
+    Row {
+        name: format!("prediction of a {name}"),
+        graph,
+        batches: vec![1, 4, 32],
+        runs: 2,
+        fills: vec![Fill::Outliers(1.0)],
+        tolerance: Tolerance::scaled(256.0),
+    }
+}
+
+/// Four steps. Adam's epsilon is large so that a gradient near 0 doesn't decide a step by its rounding.
+fn training(name: &str, model: Graph, loss: Loss, target: Fill) -> Row {
+    let optimiser = Optimiser { epsilon: 1e-3, clip_norm: Some(0.5), ..Optimiser::default() };
+    let graph = training_graph(&model, &loss, &optimiser);
+    let graph = graph.unwrap_or_else(|e| panic!("the row {name} is wrong: {e}"));
+    let fill = |(input, ..): (&str, _, _)| match input {
+        "features" => Fill::Outliers(1.0),
+        "dropout_seed" => Fill::Seed,
+        "target" => target.clone(),
+        "learning_rate" => Fill::Constant(0.01),
+        _ => panic!("the row {name} has no fill for {input}"),
+    };
+    let fills = graph.inputs().map(fill).collect();
+    Row {
+        name: format!("training of a {name}"),
+        graph,
+        batches: vec![3, 8],
+        runs: 4,
+        fills,
+        tolerance: Tolerance::scaled(2048.0),
+    }
+}
+
+pub(super) fn model(build: impl FnOnce(&mut Builder, Value) -> Result<Value, BuildError>) -> Graph {
+    let mut builder = Builder::new();
+    let built = || -> Result<(), BuildError> {
+        let x = builder.input("features", Shape::batch(&[WINDOW, FEATURES]))?;
+        let y = build(&mut builder, x)?;
+        builder.output("prediction", y)
+    }();
+    built.unwrap_or_else(|e| panic!("a model row is wrong: {e}"));
+    builder.finish().unwrap_or_else(|e| panic!("a model row is wrong: {e}"))
+}
+
+/// LSTM, dropout, layer norm, LSTM, dropout, head.
+pub(super) fn stacked_lstm(b: &mut Builder, x: Value, outputs: usize) -> Result<Value, BuildError> {
+    const HIDDEN: usize = 7;
+    let first = lstm_layer(b, "lstm.0", x, FEATURES, HIDDEN, LstmKeep::Sequence)?;
+    let first = b.dropout(first, 0.2)?;
+    let gain = b.state("norm.gain", Shape::fixed(&[HIDDEN]), Initial::Constant(1.0), true)?;
+    let shift = b.state("norm.shift", Shape::fixed(&[HIDDEN]), Initial::Zeros, true)?;
+    let normal = b.layer_norm(first, gain, shift, 1e-5)?;
+    let last = lstm_layer(b, "lstm.1", normal, HIDDEN, HIDDEN, LstmKeep::Last)?;
+    let last = b.dropout(last, 0.5)?;
+    dense(b, "head", last, HIDDEN, outputs)
+}
+
+/// Flattened window, two dense layers.
+pub(super) fn perceptron(b: &mut Builder, x: Value) -> Result<Value, BuildError> {
+    let flat = b.reshape(x, Shape::batch(&[WINDOW * FEATURES]))?;
+    let hidden = dense(b, "dense.0", flat, WINDOW * FEATURES, 17)?;
+    let hidden = b.unary(UnaryOp::Gelu, hidden)?;
+    let hidden = b.dropout(hidden, 0.1)?;
+    dense(b, "head", hidden, 17, 2)
+}
+
+pub(super) fn lstm_layer(
+    b: &mut Builder,
+    name: &str,
+    x: Value,
+    features: usize,
+    hidden: usize,
+    keep: LstmKeep,
+) -> Result<Value, BuildError> {
+    b.scope(name);
+    let w = b.state(&format!("{name}.w"), Shape::fixed(&[features, 4 * hidden]), Initial::Glorot, true)?;
+    let root = Initial::UniformRoot { n: hidden };
+    let u = b.state(&format!("{name}.u"), Shape::fixed(&[hidden, 4 * hidden]), root, true)?;
+    let bias = b.state(&format!("{name}.b"), Shape::fixed(&[4 * hidden]), Initial::LstmBias, true)?;
+    b.lstm(x, w, u, bias, keep)
+}
+
+fn dense(b: &mut Builder, name: &str, x: Value, inputs: usize, outputs: usize) -> Result<Value, BuildError> {
+    b.scope(name);
+    let w = b.state(&format!("{name}.w"), Shape::fixed(&[inputs, outputs]), Initial::Glorot, true)?;
+    let bias = b.state(&format!("{name}.b"), Shape::fixed(&[outputs]), Initial::Zeros, true)?;
+    let y = b.matmul(x, w, false, false)?;
+    b.add(y, bias)
+}

@@ -1,0 +1,205 @@
+//! The suite covers every op, the reference passes it, and an executor that is wrong in one way fails it.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::executor::{RunError, SlidingPlan};
+use crate::graph::Node;
+use crate::op::{BinaryOp, Op, ReduceOp, UnaryOp};
+use crate::reference::Interpreter;
+
+#[test]
+fn the_reference_passes() {
+    let outcomes = check(&Interpreter);
+    assert!(outcomes.len() > rows().len());
+    for outcome in outcomes {
+        match outcome.verdict {
+            // Rounding the outputs to f32 is all that is left.
+            Verdict::Passed { worst } => assert!(worst <= 0.51, "{outcome}"),
+            _ => panic!("{outcome}"),
+        }
+    }
+}
+
+#[test]
+fn row_names_are_unique() {
+    let rows = rows();
+    let names: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names.len(), rows.len());
+}
+
+#[test]
+fn every_op_has_a_row() {
+    let rows = rows();
+    let present: BTreeSet<&str> =
+        rows.iter().flat_map(|row| &row.graph.nodes).map(|node| node.op.name()).collect();
+    let fused = "input state constant select dropout broadcast reshape transpose slice pad concat matmul softmax \
+        log_softmax layer_norm layer_norm_backward lstm lstm_forward lstm_backward adamw";
+    let mut expected: BTreeSet<&str> = fused.split_whitespace().collect();
+    expected.extend(UnaryOp::ALL.map(UnaryOp::name));
+    expected.extend(BinaryOp::ALL.map(BinaryOp::name));
+    expected.extend([ReduceOp::Sum, ReduceOp::Mean, ReduceOp::Max].map(ReduceOp::name));
+    assert_eq!(present, expected);
+}
+
+/// The reference with one thing wrong.
+struct Wrong {
+    /// Changes each node before the graph is prepared.
+    op: fn(&mut Node),
+    /// Changes each output after a run.
+    output: fn(&mut Vec<f32>),
+    /// Called at each run with its number.
+    noise: fn(u32) -> f32,
+}
+
+const RIGHT: Wrong = Wrong { op: |_| (), output: |_| (), noise: |_| 0.0 };
+
+struct WrongPlan {
+    inner: Box<dyn Plan>,
+    output: fn(&mut Vec<f32>),
+    noise: f32,
+}
+
+static PLANS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+impl Executor for Wrong {
+    fn name(&self) -> &str {
+        "wrong"
+    }
+
+    fn prepare(&self, graph: &Graph, batches: &[usize]) -> Result<Box<dyn Plan>, PrepareError> {
+        let mut graph = graph.clone();
+        graph.nodes.iter_mut().for_each(self.op);
+        let inner = Interpreter.prepare(&graph, batches)?;
+        let number = PLANS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok(Box::new(WrongPlan { inner, output: self.output, noise: (self.noise)(number) }))
+    }
+
+    fn prepare_sliding(
+        &self,
+        graph: &Graph,
+        window: usize,
+        streams: usize,
+    ) -> Result<Box<dyn SlidingPlan>, PrepareError> {
+        Interpreter.prepare_sliding(graph, window, streams)
+    }
+}
+
+impl Plan for WrongPlan {
+    fn run(&mut self, batch: usize, inputs: &[&[f32]], outputs: &mut [Vec<f32>]) -> Result<(), RunError> {
+        self.inner.run(batch, inputs, outputs)?;
+        for output in outputs {
+            (self.output)(output);
+            output.iter_mut().for_each(|x| *x += self.noise);
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, states: &[(String, Tensor)]) -> Result<(), RunError> {
+        self.inner.load(states)
+    }
+
+    fn save(&self) -> Vec<(String, Tensor)> {
+        self.inner.save()
+    }
+}
+
+/// Names of the rows that fail.
+fn failed(executor: &Wrong) -> Vec<String> {
+    let outcomes = rows().into_iter().flat_map(|row| check_row(executor, &row)).collect::<Vec<_>>();
+    let failed = outcomes.into_iter().filter(|o| matches!(o.verdict, Verdict::Failed { .. }));
+    failed.map(|o| o.row).collect()
+}
+
+#[test]
+fn an_executor_that_is_slightly_off_fails_nearly_everywhere() {
+    let off = Wrong { output: |y| y.iter_mut().for_each(|x| *x *= 1.005), ..RIGHT };
+    let failed: BTreeSet<String> = failed(&off).into_iter().collect();
+    let passed: Vec<String> =
+        rows().into_iter().map(|r| r.name).filter(|name| !failed.contains(name)).collect();
+    // A log softmax over one element, and a step without a gradient, give only zeros.
+    assert!(passed.len() <= 3, "{passed:?}");
+}
+
+#[test]
+fn an_executor_with_one_wrong_element_fails() {
+    let off = Wrong { output: |y| y.last_mut().into_iter().for_each(|x| *x = *x * 1.01 + 1e-3), ..RIGHT };
+    let failed: BTreeSet<String> = failed(&off).into_iter().collect();
+    let passed: Vec<String> =
+        rows().into_iter().map(|r| r.name).filter(|name| !failed.contains(name)).collect();
+    // Where the last element is infinite or NaN, this changes nothing.
+    assert!(passed.len() <= 12, "{passed:?}");
+}
+
+#[test]
+fn two_plans_that_differ_in_one_bit_fail() {
+    let off = Wrong { noise: |plan| if plan % 2 == 0 { 0.0 } else { 1e-7 }, ..RIGHT };
+    assert!(failed(&off).iter().any(|name| name.starts_with("prediction of a two-layer LSTM")));
+}
+
+#[test]
+fn a_wrong_op_fails_its_rows() {
+    let cases: [(&str, fn(&mut Node)); 9] = [
+        ("gelu", |node| {
+            if node.op == Op::Unary(UnaryOp::Gelu) {
+                node.op = Op::Unary(UnaryOp::Relu);
+            }
+        }),
+        ("select", |node| {
+            if node.op == Op::Select {
+                node.inputs.swap(1, 2);
+            }
+        }),
+        ("transpose", |node| {
+            if let Op::Transpose { .. } = node.op {
+                node.op = Op::Reshape { shape: node.shapes[0].clone() };
+            }
+        }),
+        ("dropout", |node| {
+            if let Op::Dropout { salt, .. } = &mut node.op {
+                *salt ^= 1;
+            }
+        }),
+        ("layer_norm", |node| {
+            if let Op::LayerNorm { epsilon } = &mut node.op {
+                *epsilon *= 100.0;
+            }
+        }),
+        ("lstm_backward", |node| {
+            if let Op::LstmBackward = node.op {
+                node.inputs.swap(3, 4);
+            }
+        }),
+        ("adamw", |node| {
+            if let Op::AdamW { beta2, .. } = &mut node.op {
+                *beta2 = 0.99;
+            }
+        }),
+        ("reduce_mean", |node| {
+            if let Op::Reduce { op: op @ ReduceOp::Mean, .. } = &mut node.op {
+                *op = ReduceOp::Sum;
+            }
+        }),
+        ("softmax", |node| {
+            if let Op::Softmax { axis } = node.op {
+                node.op = Op::LogSoftmax { axis };
+            }
+        }),
+    ];
+    for (prefix, op) in cases {
+        let failed = failed(&Wrong { op, ..RIGHT });
+        assert!(failed.iter().any(|name| name.starts_with(prefix)), "{prefix}: {failed:?}");
+    }
+}
+
+#[test]
+fn a_comparison_knows_nan_and_infinity() {
+    let within =
+        |got: f32, expected: f64| Tolerance::relative(2.0).compare(&[got], &[expected], &[expected]).is_ok();
+    assert!(within(f32::NAN, f64::NAN) && !within(0.0, f64::NAN) && !within(f32::NAN, 0.0));
+    assert!(
+        within(f32::INFINITY, 1e39) && !within(f32::NEG_INFINITY, 1e39) && !within(f32::MAX, f64::INFINITY)
+    );
+    assert!(within(0.0, 1e-39) && within(1.0 + f32::EPSILON, 1.0) && !within(1.0 + 3.0 * f32::EPSILON, 1.0));
+    assert!(Tolerance::EXACT.compare(&[1.0], &[1.0, 2.0], &[1.0, 2.0]).is_err());
+}

@@ -1,0 +1,23 @@
+use super::*;
+use crate::op::LstmKeep;
+
+#[test]
+fn contractions_count_two_for_each_product() {
+    let (a, b, y) = (Shape::batch(&[3]), Shape::fixed(&[3, 4]), Shape::batch(&[4]));
+    let op = Op::MatMul { transpose_a: false, transpose_b: false };
+    assert_eq!(flops(&op, &[&a, &b], &[y], 10), 2 * 10 * 3 * 4 + (30 + 12 + 40));
+    let (x, dy, dw) = (Shape::batch(&[3]), Shape::batch(&[4]), Shape::fixed(&[3, 4]));
+    let op = Op::MatMul { transpose_a: true, transpose_b: false };
+    assert_eq!(flops(&op, &[&x, &dy], &[dw], 10), 2 * 10 * 3 * 4 + (30 + 40 + 12));
+    let inputs = [Shape::batch(&[5, 3]), Shape::fixed(&[3, 8]), Shape::fixed(&[2, 8]), Shape::fixed(&[8])];
+    let touched = 10 * 5 * 3 + 24 + 16 + 8 + 10 * 2;
+    let op = Op::Lstm { keep: LstmKeep::Last };
+    let counted = flops(&op, &inputs.each_ref(), &[Shape::batch(&[2])], 10);
+    assert_eq!(counted, 2 * 10 * 5 * (24 + 16) + touched);
+}
+
+#[test]
+fn counts_saturate() {
+    let x = Shape::batch(&[usize::MAX / 2]);
+    assert_eq!(flops(&Op::Select, &[&x, &x, &x], std::slice::from_ref(&x), usize::MAX), u64::MAX);
+}

@@ -1,0 +1,200 @@
+//! decode(encode(g)) means the same as g.
+
+use graph::{BinaryOp, Builder, Dim, Graph, Initial, LstmKeep, Op, Shape, conformance};
+
+use super::{decode, encode, lstm, model, noise, run, trained};
+
+/// Whether all of it can be written: no op of training or of a backward pass.
+fn is_inference(graph: &Graph) -> bool {
+    graph.updates.is_empty()
+        && graph.nodes.iter().all(|node| match node.op {
+            Op::Dropout { .. }
+            | Op::LayerNormBackward { .. }
+            | Op::LstmForward
+            | Op::LstmBackward
+            | Op::AdamW { .. } => false,
+            Op::Input { .. }
+            | Op::State { .. }
+            | Op::Constant(_)
+            | Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Select
+            | Op::Broadcast { .. }
+            | Op::Reshape { .. }
+            | Op::Transpose { .. }
+            | Op::Slice { .. }
+            | Op::Pad { .. }
+            | Op::Concat { .. }
+            | Op::MatMul { .. }
+            | Op::Reduce { .. }
+            | Op::Softmax { .. }
+            | Op::LogSoftmax { .. }
+            | Op::LayerNorm { .. }
+            | Op::Lstm { .. } => true,
+        })
+}
+
+/// Whether a value depends on the batch where no input does: a file couldn't say how large it is.
+fn has_unknown_batch(graph: &Graph) -> bool {
+    let depends = graph.nodes.iter().flat_map(|node| &node.shapes).any(|shape| shape.depends_on_batch());
+    depends && !graph.inputs().any(|(_, _, shape)| shape.depends_on_batch())
+}
+
+fn names(graph: &Graph) -> [Vec<&str>; 3] {
+    [
+        graph.inputs().map(|(name, ..)| name).collect(),
+        graph.states.iter().map(|state| state.name.as_str()).collect(),
+        graph.outputs.iter().map(|(name, _)| name.as_str()).collect(),
+    ]
+}
+
+/// Names, shapes and weights are kept, and the outputs are the same up to the order of f64 sums.
+fn check(name: &str, graph: &Graph, batch: usize, inputs: &[Vec<f64>]) {
+    let back = decode(&encode(graph));
+    assert_eq!(names(&back), names(graph), "{name}");
+    for (state, original) in back.states.iter().zip(&graph.states) {
+        assert_eq!(state.initial, original.initial, "{name}: state {:?}", state.name);
+    }
+    for ((output, value), (_, original)) in back.outputs.iter().zip(&graph.outputs) {
+        assert_eq!(back.shape(*value), graph.shape(*original), "{name}: output {output:?}");
+    }
+    let (got, expected) = (run(&back, batch, inputs), run(graph, batch, inputs));
+    for (got, expected) in got.iter().flatten().zip(expected.iter().flatten()) {
+        let same = got == expected || (got.is_nan() && expected.is_nan());
+        assert!(same || (got - expected).abs() <= 1e-12 * expected.abs(), "{name}: {got} for {expected}");
+    }
+}
+
+#[test]
+fn every_inference_row_of_the_conformance_suite() {
+    let mut count = 0;
+    for row in conformance::rows() {
+        let graph = trained(&row.graph);
+        if !is_inference(&graph) || has_unknown_batch(&graph) {
+            assert!(
+                matches!(
+                    graph::GraphCodec::encode(&crate::Onnx, &graph),
+                    Err(graph::CodecError::Unsupported { .. })
+                ),
+                "{} was written",
+                row.name
+            );
+            continue;
+        }
+        count += 1;
+        for &batch in &row.batches {
+            let inputs = row.inputs(batch, 0);
+            let inputs: Vec<Vec<f64>> =
+                inputs.iter().map(|data| data.iter().map(|&x| f64::from(x)).collect()).collect();
+            check(&row.name, &graph, batch, &inputs);
+        }
+    }
+    assert!(count > 100, "only {count} rows are inference graphs");
+}
+
+#[test]
+fn a_model_comes_back_node_for_node() {
+    let mut graph = model();
+    let back = decode(&encode(&graph));
+    // Sources come first in a file.
+    let source = |op: &Op| matches!(op, Op::Input { .. } | Op::State { .. });
+    for g in [&back, &graph] {
+        assert_eq!(g.nodes.iter().filter(|n| source(&n.op)).count(), 11);
+    }
+    assert_eq!(back.states, {
+        for state in &mut graph.states {
+            state.node = back.state(&state.name).unwrap().node;
+        }
+        graph.states.clone()
+    });
+    let ops = |g: &Graph| -> Vec<(Op, Vec<Shape>, String)> {
+        let computed = g.nodes.iter().filter(|n| !source(&n.op));
+        computed.map(|n| (n.op.clone(), n.shapes.clone(), n.scope.clone())).collect()
+    };
+    assert_eq!(ops(&back), ops(&graph));
+    assert_eq!(encode(&decode(&encode(&back))), encode(&back));
+}
+
+#[test]
+fn the_same_graph_gives_the_same_bytes() {
+    assert_eq!(encode(&model()), encode(&model()));
+}
+
+#[test]
+fn the_batch_can_stand_anywhere_and_in_multiples() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::new([Dim::Fixed(2), Dim::Batch(1), Dim::Fixed(6)])).unwrap();
+    let rows = b.transpose(x, &[1, 0, 2]).unwrap();
+    let rows = b.reshape(rows, Shape::new([Dim::Batch(4), Dim::Fixed(3)])).unwrap();
+    let one = b.scalar(1.5).unwrap();
+    let ones = b.broadcast(one, Shape::new([Dim::Fixed(2), Dim::Batch(4), Dim::Fixed(3)])).unwrap();
+    let sum = b.add(rows, ones).unwrap();
+    b.output("rows", rows).unwrap();
+    b.output("sum", sum).unwrap();
+    let graph = b.finish().unwrap();
+    for batch in [1, 7] {
+        check("multiples", &graph, batch, &[noise(12 * batch)]);
+    }
+}
+
+#[test]
+fn an_input_of_several_rows_a_batch() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::new([Dim::Batch(6), Dim::Fixed(2)])).unwrap();
+    let one = b.scalar(2.0).unwrap();
+    let ones = b.broadcast(one, Shape::new([Dim::Fixed(1), Dim::Batch(4)])).unwrap();
+    let pairs = b.reshape(x, Shape::new([Dim::Batch(3), Dim::Fixed(4)])).unwrap();
+    b.output("ones", ones).unwrap();
+    b.output("pairs", pairs).unwrap();
+    let graph = b.finish().unwrap();
+    for batch in [1, 3] {
+        check("rows", &graph, batch, &[noise(12 * batch)]);
+    }
+}
+
+#[test]
+fn outputs_may_be_inputs_states_or_twice_the_same() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[2])).unwrap();
+    let w = b.state("w", Shape::fixed(&[2]), Initial::Glorot, true).unwrap();
+    let y = b.mul(x, w).unwrap();
+    for (name, value) in [("first", y), ("second", y), ("given", x), ("x", x), ("weight", w), ("w", w)] {
+        b.output(name, value).unwrap();
+    }
+    check("outputs", &trained(&b.finish().unwrap()), 2, &[noise(4)]);
+}
+
+#[test]
+fn names_that_look_like_ours_do_not_clash() {
+    let mut b = Builder::new();
+    b.scope("a");
+    let x = b.input("integers_0", Shape::batch(&[3])).unwrap();
+    let y = b.input("a/add_3", Shape::batch(&[3])).unwrap();
+    let part = b.slice(x, 1, 0, 2).unwrap();
+    let sum = b.add(x, y).unwrap();
+    b.output("a/slice_2", sum).unwrap();
+    b.output("part", part).unwrap();
+    check("clashes", &b.finish().unwrap(), 2, &[noise(6), noise(6)]);
+}
+
+/// A weight that is an output too, or that two places read, stays in our layout and the file computes the rest.
+#[test]
+fn shared_and_computed_lstm_weights() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[4, 3])).unwrap();
+    let h = lstm(&mut b, "lstm", x, 3, 3, LstmKeep::Last);
+    b.scope("");
+    let graph = b.graph();
+    let state = |name: &str| graph::Value { node: graph.state(name).unwrap().node, slot: 0 };
+    let (w, bias) = (state("lstm.w"), state("lstm.b"));
+    let second = b.lstm(x, w, w, bias, LstmKeep::Sequence).unwrap();
+    let doubled = b.binary(BinaryOp::Add, bias, bias).unwrap();
+    let third = b.lstm(second, w, w, doubled, LstmKeep::Last).unwrap();
+    for (name, value) in [("h", h), ("third", third)] {
+        b.output(name, value).unwrap();
+    }
+    let graph = trained(&b.finish().unwrap());
+    for batch in [1, 7] {
+        check("shared weights", &graph, batch, &[noise(12 * batch)]);
+    }
+}

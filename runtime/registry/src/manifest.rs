@@ -1,0 +1,313 @@
+//! The manifest: all that is known about a trained model, as TOML. Everything needed to serve it, to refuse
+//! what doesn't fit it, and to train it again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::Metrics;
+
+/// The version of this format.
+pub const FORMAT: u32 = 1;
+
+/// Longer text is refused unread.
+pub const TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// Times are RFC 3339 with an offset; digests are SHA-256 in lower-case hex.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Always [`FORMAT`].
+    pub format: u32,
+    pub name: String,
+    pub version: u32,
+    pub created_at: String,
+    pub architecture: Architecture,
+    pub features: Features,
+    pub input: Input,
+    pub normaliser: Normaliser,
+    pub label: Label,
+    pub data: Data,
+    pub training: Training,
+    pub metrics: Metrics,
+    pub serving: Serving,
+    /// The folder's other files and their digests; `model.onnx` is always among them.
+    pub files: BTreeMap<String, String>,
+}
+
+/// The plugin that built the graph.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Architecture {
+    /// "lstm@0.1.0".
+    pub plugin: String,
+    pub digest: String,
+    /// The JSON object that the plugin was given.
+    pub hyper: String,
+}
+
+/// The plugin that made the rows; live it must be this one, to the byte.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Features {
+    /// "technical@0.1.0".
+    pub plugin: String,
+    pub digest: String,
+    /// The JSON object that the plugin was given.
+    pub options: String,
+    /// [`names_fingerprint`](crate::names_fingerprint) of `names`.
+    pub fingerprint: String,
+    /// Rows of a stream that are thrown away unread.
+    pub warmup: u32,
+    pub names: Vec<String>,
+}
+
+/// The graph takes `[batch, window, features]` and gives `[batch, outputs]`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    pub window: u32,
+    pub features: u32,
+    pub outputs: u32,
+}
+
+/// input = clamp((feature − mean) / scale, −clip, clip), per column.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Normaliser {
+    /// Absent: nothing is clipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip: Option<f64>,
+    pub mean: Vec<f64>,
+    pub scale: Vec<f64>,
+}
+
+/// What is predicted: prediction = output · scale + mean.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    pub kind: LabelKind,
+    pub horizon_bars: u32,
+    pub gaps: GapPolicy,
+    pub mean: f64,
+    pub scale: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelKind {
+    /// ln(close\[t+h\] / close\[t\]).
+    LogReturn,
+    /// √Σ r² over the next h bars, with r the log return of a bar.
+    RealisedVolatility,
+}
+
+impl LabelKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            LabelKind::LogReturn => "log_return",
+            LabelKind::RealisedVolatility => "realised_volatility",
+        }
+    }
+}
+
+/// What becomes of a label whose bars aren't one timeframe apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapPolicy {
+    /// The sample is left out.
+    Drop,
+    /// It counts bars and ignores the clock: for markets that close over night.
+    Keep,
+}
+
+/// The bars it was trained on, and how they were cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    pub description: String,
+    pub symbols: Vec<String>,
+    pub timeframe: String,
+    /// Bars over all symbols.
+    pub rows: u64,
+    pub first_open_time: String,
+    pub last_open_time: String,
+    /// Over the canonical bytes of all bars.
+    pub digest: String,
+    /// Bars left out before each later part, beyond the purge of overlapping labels.
+    pub embargo_bars: u32,
+    pub train: Range,
+    pub validation: Range,
+    pub test: Range,
+}
+
+/// Samples whose newest bar opens at or after `from` and before `until`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    pub from: String,
+    pub until: String,
+    /// After purge and embargo.
+    pub samples: u64,
+}
+
+/// The settings of the run and how it went.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    pub seed: u64,
+    pub loss: Loss,
+    pub batch: u32,
+    pub epochs_max: u32,
+    /// Epochs without a better validation loss before it stops.
+    pub patience: u32,
+    pub learning_rate: f64,
+    pub schedule: Schedule,
+    /// Steps over which the learning rate rises from 0.
+    pub warmup_steps: u32,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    pub weight_decay: f64,
+    /// The gradient's greatest norm; absent: not clipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Models of other settings that were tried on the same data, this one included.
+    pub trials: u32,
+    /// Epochs run.
+    pub epochs: u32,
+    /// From 1.
+    pub best_epoch: u32,
+    /// Loss per epoch, in the label's normalised unit.
+    pub train_curve: Vec<f64>,
+    pub validation_curve: Vec<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Loss {
+    MeanSquared,
+    /// Quadratic within delta, linear beyond.
+    Huber {
+        delta: f64,
+    },
+    /// The loss whose least is at this quantile.
+    Pinball {
+        quantile: f64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    Constant,
+    /// Half a cosine, from the learning rate to 0 at the last of `epochs_max` epochs.
+    Cosine,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serving {
+    pub sliding: Sliding,
+    /// The greatest difference between devices at load, in the label's normalised unit.
+    pub device_tolerance: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sliding {
+    /// Each prediction equals a run over the whole window from a zero state.
+    Exact,
+    /// The state is carried for ever; the model was trained so.
+    Carried,
+}
+
+/// Why a manifest isn't one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ManifestError {
+    TooLong {
+        bytes: usize,
+    },
+    /// Not TOML, or a key is missing, unknown or of the wrong type.
+    Syntax {
+        line: usize,
+        text: String,
+        message: String,
+    },
+    /// Written by another version of the program.
+    Format {
+        found: i64,
+    },
+    /// A value that can't be.
+    Value {
+        key: String,
+        found: String,
+        expected: &'static str,
+    },
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ManifestError::TooLong { bytes } => {
+                write!(f, "the manifest has {bytes} bytes; at most {TEXT_BYTES_MAX} are read")
+            }
+            ManifestError::Syntax { line, text, message } => {
+                write!(f, "manifest line {line} (`{text}`): {message}; correct that line")
+            }
+            ManifestError::Format { found } => write!(
+                f,
+                "the manifest has format = {found} and this program reads {FORMAT}; train the model again or use the program that wrote it"
+            ),
+            ManifestError::Value { key, found, expected } => {
+                write!(f, "manifest key {key} is {found}; set it to {expected}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+impl Manifest {
+    /// Reads and [checks](Manifest::check) a manifest.
+    pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        if text.len() > TEXT_BYTES_MAX {
+            return Err(ManifestError::TooLong { bytes: text.len() });
+        }
+        #[derive(Deserialize)]
+        struct Head {
+            format: i64,
+        }
+        let head: Head = toml::from_str(text).map_err(|e| syntax(text, &e))?;
+        if head.format != i64::from(FORMAT) {
+            return Err(ManifestError::Format { found: head.format });
+        }
+        let manifest: Manifest = toml::from_str(text).map_err(|e| syntax(text, &e))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The manifest as TOML; [`parse`](Manifest::parse) gives back the same bits.
+    ///
+    /// Errors: a value that can't be, such as a number beyond TOML's 63 bits.
+    pub fn to_text(&self) -> Result<String, ManifestError> {
+        self.check()?;
+        toml::to_string(self).map_err(|e| ManifestError::Value {
+            key: "(some key)".into(),
+            found: e.to_string(),
+            expected: "what TOML can hold",
+        })
+    }
+}
+
+fn syntax(text: &str, error: &toml::de::Error) -> ManifestError {
+    let start = error.span().map_or(0, |span| span.start).min(text.len());
+    let before = &text.as_bytes()[..start];
+    let line = before.iter().filter(|&&b| b == b'\n').count();
+    let shown = text.lines().nth(line).unwrap_or_default().chars().take(80).collect();
+    ManifestError::Syntax { line: line + 1, text: shown, message: error.message().to_string() }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,184 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::digest::{names_fingerprint, sha256_hex};
+use crate::metrics::{Interval, Scores};
+
+/// A manifest that passes its check, with awkward numbers in it.
+pub(crate) fn sample() -> Manifest {
+    let names = vec!["return_1".to_string(), "rsi_14".to_string()];
+    let interval = Interval { value: 0.1 + 0.2, low: -1e-17, high: 1.0 / 3.0 };
+    let scores = Scores {
+        rmse: 1e-3,
+        mae: 7e-4,
+        mase: 0.99,
+        skill: Some(interval),
+        skill_vs_ridge: None,
+        directional_accuracy: Some(interval),
+        ic: None,
+        rank_ic: None,
+    };
+    let range = |from: &str, until: &str| Range { from: from.into(), until: until.into(), samples: 10 };
+    Manifest {
+        format: FORMAT,
+        name: "lstm-btc".into(),
+        version: 3,
+        created_at: "2025-02-03T04:05:06.789Z".into(),
+        architecture: Architecture {
+            plugin: "lstm@0.1.0".into(),
+            digest: sha256_hex(b"lstm"),
+            hyper: r#"{"hidden": 64, "rate": 0.1, "note": "it's"}"#.into(),
+        },
+        features: Features {
+            plugin: "technical@0.1.0".into(),
+            digest: sha256_hex(b"technical"),
+            options: "{}".into(),
+            fingerprint: names_fingerprint(&names),
+            warmup: 30,
+            names,
+        },
+        input: Input { window: 60, features: 2, outputs: 1 },
+        normaliser: Normaliser { clip: Some(10.0), mean: vec![0.1, -2.5e-9], scale: vec![1.0 / 3.0, 5e-324] },
+        label: Label {
+            kind: LabelKind::LogReturn,
+            horizon_bars: 1,
+            gaps: GapPolicy::Drop,
+            mean: 1.2345678901234567e-5,
+            scale: 0.004,
+        },
+        data: Data {
+            description: "hourly bars".into(),
+            symbols: vec!["BTC/USD".into()],
+            timeframe: "1h".into(),
+            rows: 1000,
+            first_open_time: "2020-01-01T00:00:00Z".into(),
+            last_open_time: "2020-02-11T15:00:00Z".into(),
+            digest: sha256_hex(b"bars"),
+            embargo_bars: 0,
+            train: range("2020-01-01T00:00:00Z", "2020-02-01T00:00:00Z"),
+            validation: range("2020-02-01T00:00:00Z", "2020-02-05T00:00:00Z"),
+            test: range("2020-02-05T00:00:00Z", "2020-02-12T00:00:00Z"),
+        },
+        training: Training {
+            seed: 7,
+            loss: Loss::Huber { delta: 1.5 },
+            batch: 64,
+            epochs_max: 10,
+            patience: 3,
+            learning_rate: 1e-3,
+            schedule: Schedule::Cosine,
+            warmup_steps: 10,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            clip_norm: Some(1.0),
+            trials: 1,
+            epochs: 2,
+            best_epoch: 1,
+            train_curve: vec![1.0, 0.9],
+            validation_curve: vec![0.99, 1.01],
+        },
+        metrics: Metrics {
+            samples: 100,
+            confidence: 0.95,
+            block_steps: 5,
+            resamples: 1000,
+            bootstrap_seed: 1,
+            majority_rate: 0.51,
+            ridge_lambda: 0.1,
+            model: scores.clone(),
+            naive: Scores { skill: None, directional_accuracy: None, ..scores.clone() },
+            ridge: scores,
+        },
+        serving: Serving { sliding: Sliding::Exact, device_tolerance: 1e-4 },
+        files: BTreeMap::from([("model.onnx".to_string(), sha256_hex(b"onnx"))]),
+    }
+}
+
+#[test]
+fn text_gives_back_the_same_bits() {
+    let manifest = sample();
+    let text = manifest.to_text().unwrap();
+    assert_eq!(Manifest::parse(&text).unwrap(), manifest, "{text}");
+    for loss in [Loss::MeanSquared, Loss::Pinball { quantile: 0.1 }] {
+        let mut manifest = sample();
+        manifest.training.loss = loss;
+        manifest.normaliser.clip = None;
+        assert_eq!(Manifest::parse(&manifest.to_text().unwrap()).unwrap(), manifest);
+    }
+}
+
+/// Replaces one line of the sample's text; the error must hold every one of `expected`.
+fn check_edit(from: &str, to: &str, expected: &[&str]) {
+    let text = sample().to_text().unwrap();
+    assert!(text.contains(from), "{from} is not in\n{text}");
+    let error = Manifest::parse(&text.replacen(from, to, 1)).expect_err(to).to_string();
+    for part in expected {
+        assert!(error.contains(part), "{error:?} lacks {part:?}");
+    }
+}
+
+#[test]
+fn errors_name_the_key_and_what_to_change() {
+    check_edit("window = 60", "window = 0", &["input.window", "0", "1 to 8192"]);
+    check_edit("window = 60", "window = \"x\"", &["line", "window = \"x\"", "correct"]);
+    check_edit("window = 60", "wndow = 60", &["wndow"]);
+    check_edit("window = 60", "", &["window"]);
+    check_edit("format = 1", "format = 2", &["format = 2", "reads 1"]);
+    check_edit("name = \"lstm-btc\"", "name = \"../x\"", &["name", "../x"]);
+    check_edit("mean = [0.1", "mean = [nan", &["normaliser.mean", "NaN"]);
+    check_edit("mean = [0.1, ", "mean = [", &["normaliser.mean", "a list of 1"]);
+    check_edit("clip = 10.0", "clip = -1.0", &["normaliser.clip", "above zero"]);
+    check_edit("\"rsi_14\"", "\"rsi_15\"", &["features.fingerprint"]);
+    check_edit("created_at = \"2025-02-03T04:05:06.789Z\"", "created_at = \"2025-02-03\"", &["created_at"]);
+    check_edit("kind = \"huber\"", "kind = \"hubert\"", &["hubert"]);
+    check_edit("delta = 1.5", "delta = 0", &["training.loss.delta"]);
+    check_edit("options = \"{}\"", "options = \"[]\"", &["features.options", "JSON object"]);
+    check_edit("best_epoch = 1", "best_epoch = 3", &["training.best_epoch"]);
+    check_edit(&sha256_hex(b"onnx"), "abc", &["model.onnx", "64 lower-case hex"]);
+    check_edit("\"model.onnx\"", "\"other.onnx\"", &["files", "model.onnx"]);
+    check_edit("horizon_bars = 1", "horizon_bars = 1\nextra = 2", &["extra"]);
+    check_edit("low = -0.00000000000000001", "low = 9.0", &["metrics.model.skill"]);
+}
+
+#[test]
+fn too_long_a_text_is_refused_unread() {
+    let text = " ".repeat(TEXT_BYTES_MAX + 1);
+    assert_eq!(Manifest::parse(&text), Err(ManifestError::TooLong { bytes: TEXT_BYTES_MAX + 1 }));
+}
+
+#[test]
+fn what_toml_cannot_hold_is_an_error() {
+    let mut manifest = sample();
+    manifest.training.seed = u64::MAX;
+    assert!(manifest.to_text().unwrap_err().to_string().contains("training.seed"));
+}
+
+proptest! {
+    #[test]
+    fn random_text_never_panics(text in "\\PC{0,400}") {
+        prop_assert!(Manifest::parse(&text).is_err());
+    }
+
+    #[test]
+    fn mutated_text_is_refused_or_passes_its_check(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0u8..3), 1..8)) {
+        let mut bytes = sample().to_text().unwrap().into_bytes();
+        for (index, byte, kind) in edits {
+            let at = index.index(bytes.len());
+            match kind {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        match Manifest::parse(&text) {
+            Ok(manifest) => {
+                let again = manifest.to_text().unwrap();
+                prop_assert_eq!(Manifest::parse(&again).unwrap(), manifest);
+            }
+            Err(e) => prop_assert!(!e.to_string().is_empty()),
+        }
+    }
+}

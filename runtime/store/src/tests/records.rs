@@ -1,0 +1,172 @@
+//! Records to bytes and back, and bytes that are no records.
+
+use super::*;
+use crate::record::{GapReason, GapRecord, PAYLOAD_BYTES_MAX, RecordError, STATE_BYTES_MAX, VALUES_MAX};
+
+fn samples() -> Vec<Record> {
+    let Record::Prediction(abstained) = prediction(9) else { unreachable!() };
+    let mut long = abstained.clone();
+    long.outcome = Outcome::Values(vec![f32::MIN_POSITIVE; VALUES_MAX]);
+    long.device = "d".repeat(64);
+    let outcome = Outcome::Abstained { code: 503, text: "warming 12/60 · ü".to_owned() };
+    let mut forming = bar(4);
+    if let Record::Bar(record) = &mut forming {
+        record.backfill = true;
+        record.bar.is_final = false;
+        record.bar.revision = u32::MAX;
+    }
+    vec![
+        bar(3),
+        forming,
+        prediction(u64::MAX),
+        Record::Prediction(PredictionRecord { outcome, recovered: true, revised: true, ..abstained }),
+        Record::Prediction(long),
+        snapshot(17, vec![]),
+        snapshot(17, vec![0xA7; STATE_BYTES_MAX]),
+        Record::Gap(GapRecord { from_position: 1, to_position: 9, reason: GapReason::Space, at: Timestamp(-1) }),
+        Record::Gap(GapRecord { from_position: 5, to_position: 5, reason: GapReason::Age, at: Timestamp(0) }),
+        Record::Gap(GapRecord { from_position: 5, to_position: 6, reason: GapReason::Damage, at: Timestamp(0) }),
+    ]
+}
+
+fn encoded(record: &Record) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn every_kind_comes_back_as_it_was() {
+    for record in samples() {
+        let bytes = encoded(&record);
+        assert!(bytes.len() <= PAYLOAD_BYTES_MAX);
+        assert_eq!(Record::decode(record.kind(), record.version(), &bytes), Ok(record));
+    }
+}
+
+/// The bytes of version 1, written down: they must stay readable.
+#[test]
+fn version_1_stays_as_it_is() {
+    let checksums: Vec<(u8, u32)> =
+        samples().iter().map(|record| (record.kind(), crc32fast::hash(&encoded(record)))).collect();
+    let expected = [
+        (1, 3_813_252_787),
+        (1, 3_892_435_147),
+        (2, 2_420_663_111),
+        (2, 2_513_488_955),
+        (2, 1_944_544_728),
+        (3, 3_997_913_888),
+        (3, 3_153_325_753),
+        (4, 2_129_596_010),
+        (4, 1_839_272_048),
+        (4, 692_084_663),
+    ];
+    assert_eq!(checksums, expected);
+}
+
+#[test]
+fn value_bits_are_kept() {
+    let bits = [0x7FC0_0001, 0xFFFF_FFFF, 0x8000_0000, 0x0000_0001, 0x7F80_0000];
+    let Record::Prediction(mut record) = prediction(1) else { unreachable!() };
+    record.outcome = Outcome::Values(bits.map(f32::from_bits).to_vec());
+    let bytes = encoded(&Record::Prediction(record));
+    let Ok(Record::Prediction(back)) = Record::decode(2, 1, &bytes) else { panic!() };
+    let Outcome::Values(values) = back.outcome else { panic!() };
+    assert_eq!(values.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), bits);
+}
+
+fn check_refused(record: Record, expected: &str) {
+    let error = record.encode(&mut Vec::new()).unwrap_err();
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn limits_are_kept_when_writing() {
+    let Record::Prediction(good) = prediction(1) else { unreachable!() };
+    let long = |change: fn(&mut PredictionRecord)| {
+        let mut record = good.clone();
+        change(&mut record);
+        Record::Prediction(record)
+    };
+    check_refused(long(|p| p.model.name = "x".repeat(65)), "model name has length 65; the limit is 64");
+    check_refused(long(|p| p.model.version = "x".repeat(65)), "model version has length 65; the limit is 64");
+    check_refused(long(|p| p.device = "x".repeat(65)), "device has length 65; the limit is 64");
+    check_refused(
+        long(|p| p.outcome = Outcome::Values(vec![0.0; VALUES_MAX + 1])),
+        "values has length 1025; the limit is 1024",
+    );
+    check_refused(
+        long(|p| p.outcome = Outcome::Abstained { code: 1, text: "x".repeat(256) }),
+        "abstention text has length 256; the limit is 255",
+    );
+    check_refused(snapshot(1, vec![0; STATE_BYTES_MAX + 1]), "state has length 1048577; the limit is 1048576");
+    let mut inverted = bar(1);
+    if let Record::Bar(record) = &mut inverted {
+        record.bar.low = f64::NAN;
+    }
+    check_refused(inverted, "low is NaN; it must be finite and above zero");
+}
+
+#[test]
+fn other_kinds_and_versions_are_named() {
+    assert_eq!(Record::decode(0, 1, &[]), Err(RecordError::UnknownKind { kind: 0 }));
+    assert_eq!(Record::decode(5, 1, &[]), Err(RecordError::UnknownKind { kind: 5 }));
+    assert_eq!(Record::decode(2, 2, &[]), Err(RecordError::UnknownVersion { kind: 2, version: 2 }));
+}
+
+#[test]
+fn a_payload_ends_where_it_should() {
+    for record in samples().into_iter().filter(|record| encoded(record).len() < 1000) {
+        let bytes = encoded(&record);
+        let decode = |bytes: &[u8]| Record::decode(record.kind(), 1, bytes);
+        for length in 0..bytes.len() {
+            assert!(decode(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
+        }
+        assert_eq!(decode(&[&bytes[..], &[0]].concat()), Err(RecordError::Trailing { bytes: 1 }));
+    }
+}
+
+/// Whatever decodes encodes to the very same bytes, and nothing panics.
+fn check_decode(kind: u8, version: u8, payload: &[u8]) -> bool {
+    let Ok(record) = Record::decode(kind, version, payload) else { return false };
+    assert_eq!(encoded(&record), payload);
+    true
+}
+
+#[test]
+fn any_bytes_can_be_decoded() {
+    let mut random = Seeded(1);
+    for _ in 0..cases(100_000) {
+        let length = random.below(300) as usize;
+        let payload: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
+        check_decode(random.below(6) as u8, random.below(3) as u8, &payload);
+    }
+}
+
+#[test]
+fn mutated_records_can_be_decoded() {
+    let mut random = Seeded(2);
+    let samples: Vec<(u8, Vec<u8>)> = samples()
+        .iter()
+        .map(|record| (record.kind(), encoded(record)))
+        .filter(|(_, bytes)| bytes.len() < 10_000)
+        .collect();
+    let mut good = 0;
+    for _ in 0..cases(100_000) {
+        let (kind, mut bytes) = samples[random.below(samples.len() as u64) as usize].clone();
+        for _ in 0..=random.below(3) {
+            let at = random.below(bytes.len() as u64) as usize;
+            match random.below(4) {
+                0 => bytes.truncate(at),
+                1 => bytes.insert(at, random.next() as u8),
+                2 => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][random.below(5) as usize],
+                _ => bytes[at] ^= 1 << random.below(8),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        good += u64::from(check_decode(kind, 1, &bytes));
+    }
+    assert!(good > 1000, "most mutations of floats and times are still records, {good} were");
+}

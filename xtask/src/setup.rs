@@ -1,0 +1,97 @@
+//! What the demo and the tests need beside cargo: the binary, a tool chain for WASM guests, Python packages.
+//! Each install is printed before it is done.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::{cargo, root, run, target};
+
+/// Debian's compiler with the sources of std, and a linker for wasm32.
+const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-22"];
+
+pub fn all() -> Result<(), String> {
+    let binary = binary()?;
+    guests(&binary)?;
+    if let Err(reason) = python() {
+        println!("no Python packages: {reason}");
+    }
+    Ok(())
+}
+
+/// Builds `alphaplus`.
+pub fn binary() -> Result<PathBuf, String> {
+    println!("building alphaplus (several minutes the first time)");
+    run(cargo().args(["build", "--release", "--package", "appliance"]))?;
+    Ok(target().join("release/alphaplus"))
+}
+
+fn answers(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// A tool chain that can build guests: rustup's target, or Debian's packages.
+pub fn guest_toolchain() -> Result<(), String> {
+    let target = "wasm32-unknown-unknown";
+    let debian = || Path::new("/usr/bin/wasm-ld-22").exists() && Path::new("/usr/src").exists() && debian_installed();
+    let rustup = answers("rustup", &["target", "list", "--installed"]);
+    if rustup.as_deref().is_some_and(|list| list.lines().any(|l| l.trim() == target)) || debian() {
+        return Ok(());
+    }
+    if rustup.is_some() {
+        println!("installing Rust's target {target} with rustup, to build plugins");
+        if run(Command::new("rustup").args(["target", "add", target])).is_ok() {
+            return Ok(());
+        }
+    }
+    if answers("apt-get", &["--version"]).is_some() && answers("id", &["-u"]).is_some_and(|id| id.trim() == "0") {
+        println!("installing {} with apt-get, to build plugins", DEBIAN_PACKAGES.join(" "));
+        let apt = |args: &[&str]| run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args));
+        apt(&["update", "-q"])?;
+        let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
+        install.extend(DEBIAN_PACKAGES);
+        return apt(&install);
+    }
+    Err(format!(
+        "no tool chain for WASM guests: run `rustup target add {target}`, or as root `apt-get install {}`",
+        DEBIAN_PACKAGES.join(" ")
+    ))
+}
+
+fn debian_installed() -> bool {
+    let mut args = vec!["-W", "-f", "${db:Status-Status}\n"];
+    args.extend(DEBIAN_PACKAGES);
+    answers("dpkg-query", &args).is_some_and(|s| s.lines().filter(|l| *l == "installed").count() == DEBIAN_PACKAGES.len())
+}
+
+/// Builds the plugins of this repository into `target/plugins`.
+pub fn guests(binary: &Path) -> Result<PathBuf, String> {
+    guest_toolchain()?;
+    let out = target().join("plugins");
+    std::fs::create_dir_all(&out).map_err(|e| e.to_string())?;
+    for (folder, name) in [("plugins/architectures/lstm", "lstm"), ("plugins/features/technical", "technical")] {
+        let component = out.join(format!("{name}.wasm"));
+        run(Command::new(binary).args(["plugin", "build", folder, "--out"]).arg(&component))?;
+    }
+    Ok(out)
+}
+
+/// A virtual environment with the packages that the tests compare with; its interpreter.
+pub fn python() -> Result<PathBuf, String> {
+    let folder = target().join("python");
+    let interpreter = folder.join("bin/python");
+    let wanted = root().join("tests/python/requirements.txt");
+    let stamp = folder.join("installed.txt");
+    let requirements = std::fs::read(&wanted).map_err(|e| format!("{}: {e}", wanted.display()))?;
+    if interpreter.exists() && std::fs::read(&stamp).ok().as_deref() == Some(&requirements) {
+        return Ok(interpreter);
+    }
+    if answers("python3", &["--version"]).is_none() {
+        return Err("python3 is not installed".into());
+    }
+    println!("installing {} into {}", wanted.display(), folder.display());
+    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
+    run(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&wanted))?;
+    std::fs::write(&stamp, requirements).map_err(|e| e.to_string())?;
+    Ok(interpreter)
+}
