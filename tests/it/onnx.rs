@@ -67,9 +67,12 @@ fn compare(case: &Case, results: &[u8]) -> Result<(), String> {
     let mut results: Vec<f32> = results.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     let expected = reference(case, |x| x);
     let magnitudes = reference(case, f64::abs);
-    for ((name, _), (expected, magnitudes)) in case.graph.outputs.iter().zip(expected.iter().zip(&magnitudes)) {
+    for ((name, _), (expected, magnitudes)) in case.graph.outputs.iter().zip(expected.iter().zip(&magnitudes))
+    {
         let rest = results.split_off(expected.len());
-        case.tolerance.compare(&results, expected, magnitudes).map_err(|e| format!("output {name:?}: {e}"))?;
+        case.tolerance
+            .compare(&results, expected, magnitudes)
+            .map_err(|e| format!("output {name:?}: {e}"))?;
         results = rest;
     }
     Ok(())
@@ -83,7 +86,8 @@ fn reference(case: &Case, change: impl Fn(f64) -> f64) -> Vec<Vec<f64>> {
     for (_, data) in &mut states {
         data.iter_mut().for_each(|x| *x = change(*x));
     }
-    reference::run(&case.graph, case.batch, &inputs, &mut states).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+    reference::run(&case.graph, case.batch, &inputs, &mut states)
+        .unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
 /// The graph with a value in every state, as after training.
@@ -115,10 +119,16 @@ fn conformance_rows_in_onnxruntime() {
         }
         for &batch in &row.batches {
             let inputs = row.inputs(batch, 0);
-            cases.push(Case { name: row.name.clone(), graph: graph.clone(), batch, inputs, tolerance: row.tolerance });
+            cases.push(Case {
+                name: row.name.clone(),
+                graph: graph.clone(),
+                batch,
+                inputs,
+                tolerance: row.tolerance,
+            });
         }
     }
-    assert!(cases.len() > 150, "only {} cases can be written", cases.len());
+    assert!(cases.len() > 400, "only {} cases can be written", cases.len());
     let folder = tempfile::tempdir().unwrap();
     check("conformance rows in onnxruntime", folder.path(), &cases, |_| None);
 }
@@ -139,7 +149,8 @@ fn lstm(layers: usize, last: LstmKeep) -> Graph {
         let inputs = if layer == 0 { FEATURES } else { HIDDEN };
         let w = parameter(&mut b, &format!("{scope}.w"), &[inputs, 4 * HIDDEN]);
         let u = parameter(&mut b, &format!("{scope}.u"), &[HIDDEN, 4 * HIDDEN]);
-        let bias = b.state(&format!("{scope}.b"), Shape::fixed(&[4 * HIDDEN]), Initial::UniformRoot { n: 16 }, true);
+        let bias =
+            b.state(&format!("{scope}.b"), Shape::fixed(&[4 * HIDDEN]), Initial::UniformRoot { n: 16 }, true);
         let keep = if layer + 1 == layers { last } else { LstmKeep::Sequence };
         x = b.lstm(x, w, u, bias.unwrap(), keep).unwrap();
     }

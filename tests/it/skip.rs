@@ -9,8 +9,13 @@ use std::path::PathBuf;
 pub fn skip(test: &str, reason: &str) {
     let line = format!("{test}: {}\n", reason.replace('\n', " "));
     eprint!("skipped: {line}");
-    let file = std::env::var_os("SKIPPED_FILE").map_or_else(|| root().join("target/skipped.txt"), PathBuf::from);
-    let listed = OpenOptions::new().create(true).append(true).open(&file).and_then(|mut f| f.write_all(line.as_bytes()));
+    let file =
+        std::env::var_os("SKIPPED_FILE").map_or_else(|| root().join("target/skipped.txt"), PathBuf::from);
+    let listed = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&file)
+        .and_then(|mut f| f.write_all(line.as_bytes()));
     if let Err(error) = listed {
         eprintln!("{} can't be written: {error}", file.display());
     }

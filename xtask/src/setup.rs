@@ -21,7 +21,7 @@ pub fn all() -> Result<(), String> {
 /// Builds `alphaplus`.
 pub fn binary() -> Result<PathBuf, String> {
     println!("building alphaplus (several minutes the first time)");
-    run(cargo().args(["build", "--release", "--package", "appliance"]))?;
+    run(cargo().args(["build", "--release", "--workspace"]))?;
     Ok(target().join("release/alphaplus"))
 }
 

@@ -8,17 +8,19 @@ pub use export::Dimensions;
 
 /// A model architecture: hyper-parameters and dimensions in, a graph out.
 pub trait Architecture: 'static {
-    /// The hyper-parameters, as [`Schema::to_json`](crate::Schema::to_json) gives them. None unless overridden.
+    /// The hyper-parameters, as [`Schema::to_json`](crate::Schema::to_json) gives them. None unless
+    /// overridden.
     fn schema() -> String {
         crate::Schema::new().to_json()
     }
 
-    /// Builds the graph. `hyper` has a checked value for every property of the schema. The output "prediction"
-    /// `[-1, outputs]` is required.
+    /// Builds the graph. `hyper` has a checked value for every property of the schema. The output
+    /// "prediction" `[-1, outputs]` is required.
     fn build(hyper: &Options, dimensions: Dimensions, graph: &Graph<'_>) -> Result<(), String>;
 }
 
-/// The exported interface over an [`Architecture`]. Used by [`export_architecture!`](crate::export_architecture!).
+/// The exported interface over an [`Architecture`]. Used by
+/// [`export_architecture!`](crate::export_architecture!).
 #[doc(hidden)]
 pub struct Exported<T>(std::marker::PhantomData<T>);
 
@@ -35,7 +37,8 @@ impl<T: Architecture> export::Guest for Exported<T> {
     }
 }
 
-/// Makes the crate an architecture component: `alphaplus_plugin::export_architecture!(Lstm);`. Does nothing off wasm.
+/// Makes the crate an architecture component: `alphaplus_plugin::export_architecture!(Lstm);`. Does nothing
+/// off wasm.
 #[macro_export]
 macro_rules! export_architecture {
     ($model:ty) => {

@@ -11,7 +11,8 @@ pub use crate::bindings::features::alphaplus::plugin::types::{Bar, Book, Level, 
 pub use export::{Events, Spec};
 
 impl Spec {
-    /// The columns, and how many rows of a stream's start are to be thrown away. Wants bars only, and no peers.
+    /// The columns, and how many rows of a stream's start are to be thrown away. Wants bars only, and no
+    /// peers.
     pub fn bars(names: impl IntoIterator<Item = impl Into<String>>, warmup: u32) -> Self {
         Spec { names: names.into_iter().map(Into::into).collect(), warmup, wants: Events::BARS, peers: 0 }
     }
@@ -19,7 +20,8 @@ impl Spec {
 
 /// One stream of a feature set: a symbol at a timeframe.
 ///
-/// A row may depend only on what the stream has seen, so that the same bars give the same bits wherever they are replayed.
+/// A row may depend only on what the stream has seen, so that the same bars give the same bits wherever they
+/// are replayed.
 pub trait FeatureSet: Sized + 'static {
     /// The options, as [`Schema::to_json`](crate::Schema::to_json) gives them. None unless overridden.
     fn schema() -> String {
@@ -140,7 +142,8 @@ impl<T: FeatureSet> export::GuestExtractor for Stream<T> {
     }
 }
 
-/// Makes the crate a feature component: `alphaplus_plugin::export_features!(Momentum);`. Does nothing off wasm.
+/// Makes the crate a feature component: `alphaplus_plugin::export_features!(Momentum);`. Does nothing off
+/// wasm.
 #[macro_export]
 macro_rules! export_features {
     ($set:ty) => {

@@ -1,6 +1,8 @@
-//! The graph under construction: one method for each op that the host's builder has, with shapes checked at the call.
+//! The graph under construction: one method for each op that the host's builder has, with shapes checked at
+//! the call.
 //!
-//! A dimension n > 0 is fixed; -1 is the batch size, -n is n times the batch size. An error says which op refused what.
+//! A dimension n > 0 is fixed; -1 is the batch size, -n is n times the batch size. An error says which op
+//! refused what.
 
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::architecture::alphaplus::plugin::graph::Builder as Host;
@@ -38,7 +40,8 @@ impl<'a> Graph<'a> {
         Node(self.host.input())
     }
 
-    /// A trained parameter. `initial` is "zeros", "glorot", "lstm-bias", "uniform:N" (within 1/√N) or "constant:X".
+    /// A trained parameter. `initial` is "zeros", "glorot", "lstm-bias", "uniform:N" (within 1/√N) or
+    /// "constant:X".
     pub fn parameter(&self, name: &str, dims: &[u32], initial: &str) -> Built {
         self.host.parameter(name, dims, initial).map(Node)
     }

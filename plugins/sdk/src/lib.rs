@@ -5,9 +5,9 @@
 //! | features: bars in, rows of numbers out | [`FeatureSet`] | [`export_features!`] |
 //! | an architecture: hyper-parameters in, a graph out | [`Architecture`] | [`export_architecture!`] |
 //!
-//! A plugin imports a log and, for an architecture, the graph builder: no clock, no files, no network, no randomness
-//! (`Instant::now` and `SystemTime::now` panic). Off wasm everything runs against a mock host, so `cargo test` works;
-//! see [`testing`].
+//! A plugin imports a log and, for an architecture, the graph builder: no clock, no files, no network, no
+//! randomness (`Instant::now` and `SystemTime::now` panic). Off wasm everything runs against a mock host, so
+//! `cargo test` works; see [`testing`].
 
 #[doc(hidden)]
 pub mod architecture;

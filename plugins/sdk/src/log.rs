@@ -1,4 +1,5 @@
-//! The host's log: `debug!`, `info!`, `warn!` and `error!`, and the hook that reports a panic before it traps.
+//! The host's log: `debug!`, `info!`, `warn!` and `error!`, and the hook that reports a panic before it
+//! traps.
 //!
 //! Off wasm the messages go to a list that [`crate::testing::take_logs`] empties.
 

@@ -1,16 +1,18 @@
 //! What the generated bindings need at run time: memory for the canonical ABI and exported resources.
 //!
-//! The names and contracts are those of `wit_bindgen::rt` 0.61 (Apache-2.0 or MIT), which this stands in for, so that the SDK
-//! has no dependency and a plugin builds without a network.
+//! The names and contracts are those of `wit_bindgen::rt` 0.61 (Apache-2.0 or MIT), which this stands in for,
+//! so that the SDK has no dependency and a plugin builds without a network.
 #![allow(unsafe_code)]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error, realloc as reallocate};
 use std::ptr::{self, NonNull};
 
-/// Allocates and grows what the host writes arguments into. Exported as `cabi_realloc` by the `export_*` macros.
+/// Allocates and grows what the host writes arguments into. Exported as `cabi_realloc` by the `export_*`
+/// macros.
 ///
 /// # Safety
-/// As the canonical ABI says: `old_ptr` came from here with `old_len` and `align`, or `old_len` is 0; `align` is a power of two.
+/// As the canonical ABI says: `old_ptr` came from here with `old_len` and `align`, or `old_len` is 0; `align`
+/// is a power of two.
 pub unsafe fn cabi_realloc(old_ptr: *mut u8, old_len: usize, align: usize, new_len: usize) -> *mut u8 {
     if new_len == 0 {
         return ptr::without_provenance_mut(align);
@@ -43,7 +45,8 @@ pub fn run_ctors_once() {
         unsafe extern "C" {
             fn __wasm_call_ctors();
         }
-        // SAFETY: the linker makes this function; calling it by hand stops it from wrapping every export in a call.
+        // SAFETY: the linker makes this function; calling it by hand stops it from wrapping every export in a
+        // call.
         unsafe { __wasm_call_ctors() }
     }
 }
@@ -90,7 +93,8 @@ impl<T: 'static> Resource for T {
 /// How an exported resource lies in memory.
 ///
 /// # Safety
-/// The pointers given are to values made by [`rep_new`](ResourceRep::rep_new) that [`rep_take`](ResourceRep::rep_take) hasn't emptied.
+/// The pointers given are to values made by [`rep_new`](ResourceRep::rep_new) that
+/// [`rep_take`](ResourceRep::rep_take) hasn't emptied.
 #[allow(clippy::missing_safety_doc)]
 pub unsafe trait ResourceRep<T> {
     fn rep_new(inner: T) -> Self;

@@ -1,7 +1,8 @@
-//! A stream's state as bytes and back, exactly: [`Writer`], [`Reader`], [`State`] and [`state!`](crate::state!).
+//! A stream's state as bytes and back, exactly: [`Writer`], [`Reader`], [`State`] and
+//! [`state!`](crate::state!).
 //!
-//! Little-endian, lengths as u32, floats by their bits. A snapshot is read only by the component that wrote it, so it
-//! carries no version.
+//! Little-endian, lengths as u32, floats by their bits. A snapshot is read only by the component that wrote
+//! it, so it carries no version.
 
 use std::collections::VecDeque;
 
@@ -167,8 +168,8 @@ fn read_all<T: State + Default>(from: &mut Reader<'_>, mut push: impl FnMut(T)) 
     Ok(())
 }
 
-/// Writes `snapshot` and `restore` of a [`FeatureSet`](crate::FeatureSet) from the fields that change: `state!(closes, average);`.
-/// Without fields, `state!();`, there is none.
+/// Writes `snapshot` and `restore` of a [`FeatureSet`](crate::FeatureSet) from the fields that change:
+/// `state!(closes, average);`. Without fields, `state!();`, there is none.
 #[macro_export]
 macro_rules! state {
     ($($field:ident),* $(,)?) => {

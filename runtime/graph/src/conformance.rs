@@ -1,4 +1,4 @@
-//! The suite that every executor passes: rows of graphs and inputs, run and compared with [`reference`].
+//! The suite that every executor passes: rows of graphs and inputs, run and compared with [`mod@reference`].
 //!
 //! A row covers one op in one form, at awkward shapes and values, or a whole model or training step. An
 //! executor's test calls [`check`] and asserts that nothing failed; an op that it can't run is an

@@ -4,17 +4,17 @@ use crate::graph::{Graph, Node, NodeId, StateSpec, Update, Value};
 use crate::op::Op;
 use crate::shape::Shape;
 
-pub(crate) struct Copy<'a> {
+pub(crate) struct Copier<'a> {
     source: &'a Graph,
     target: Graph,
     /// For each node of the source visited so far, where its outputs went. Empty for one that was dropped.
     map: Vec<Vec<Value>>,
 }
 
-impl<'a> Copy<'a> {
+impl<'a> Copier<'a> {
     /// `source` is verified.
     pub fn new(source: &'a Graph) -> Self {
-        Copy { source, target: Graph::default(), map: Vec::with_capacity(source.nodes.len()) }
+        Copier { source, target: Graph::default(), map: Vec::with_capacity(source.nodes.len()) }
     }
 
     /// Where a value of the source went. Its node was visited and not dropped.

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use crate::builder::{BuildError, Builder};
-use crate::copy::Copy;
+use crate::copy::Copier;
 use crate::graph::{Graph, Node, NodeId, Value};
 use crate::op::{LstmKeep, Op};
 use crate::shape::{Dim, Shape};
@@ -100,7 +100,7 @@ fn open_lstms(graph: &Graph, loss: Value, wrt: &[Value]) -> (Graph, Vec<Value>) 
             node.inputs.iter().for_each(|input| used[input.node.0 as usize] = true);
         }
     }
-    let mut copy = Copy::new(graph);
+    let mut copy = Copier::new(graph);
     for (id, node) in graph.nodes.iter().enumerate() {
         match node.op {
             Op::Lstm { keep } if reached[id] && used[id] => {
@@ -116,7 +116,7 @@ fn open_lstms(graph: &Graph, loss: Value, wrt: &[Value]) -> (Graph, Vec<Value>) 
     (copy.finish(), values)
 }
 
-fn open_lstm(copy: &mut Copy<'_>, node: &Node, keep: LstmKeep) -> Value {
+fn open_lstm(copy: &mut Copier<'_>, node: &Node, keep: LstmKeep) -> Value {
     let inputs = copy.values(&node.inputs);
     let x = copy.target_node(inputs[0]).shapes[inputs[0].slot as usize].clone();
     let (batch, steps) = (x.dims()[0], x.dims()[1]);

@@ -2,7 +2,7 @@
 //!
 //! A [`Graph`] is a list of nodes in topological order by construction. An architecture plugin builds
 //! one through [`Builder`], an ONNX file parses into one, [`gradient`](gradient::gradient) turns one
-//! into another, and every [`Executor`] runs one. The slow f64 [`reference`] interpreter is the meaning
+//! into another, and every [`Executor`] runs one. The slow f64 [`mod@reference`] interpreter is the meaning
 //! of every op; [`conformance`] holds the rows that each executor is checked against.
 
 pub mod builder;

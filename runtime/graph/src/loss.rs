@@ -27,7 +27,11 @@ impl Loss {
     pub fn target_columns(&self, outputs: usize) -> Option<usize> {
         match self {
             Loss::MeanSquared | Loss::Huber { .. } | Loss::CrossEntropy => Some(outputs),
-            Loss::Pinball { quantiles } if quantiles.is_empty() || outputs % quantiles.len() != 0 => None,
+            Loss::Pinball { quantiles }
+                if quantiles.is_empty() || !outputs.is_multiple_of(quantiles.len()) =>
+            {
+                None
+            }
             Loss::Pinball { quantiles } => Some(outputs / quantiles.len()),
         }
     }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use crate::builder::DROPOUT_SEED;
-use crate::copy::Copy;
+use crate::copy::Copier;
 use crate::cost::flops;
 use crate::graph::{Graph, Node, Value};
 use crate::op::Op;
@@ -22,9 +22,12 @@ const FOLD_ELEMENTS_MAX: usize = 65_536;
 /// Folding one node takes no more operations than this.
 const FOLD_FLOPS_MAX: u64 = 1 << 22;
 
-/// The graph as it predicts: without dropout, its seed input and whatever else no longer matters.
+/// The graph as it predicts: without dropout and its seed input, without updates, and without whatever else no
+/// longer matters. Its outputs and other inputs stay.
 pub fn inference(graph: &Graph) -> Result<Graph, VerifyError> {
-    simplify(&drop_dropout(graph)?)
+    let mut graph = drop_dropout(graph)?;
+    graph.updates.clear();
+    simplify(&graph)
 }
 
 /// All passes that keep every output and update the same at every input.
@@ -98,7 +101,7 @@ pub fn fold_constants(graph: &Graph) -> Result<Graph, VerifyError> {
     })
 }
 
-fn folded(copy: &Copy<'_>, node: &Node, graph: &Graph) -> Option<Tensor> {
+fn folded(copy: &Copier<'_>, node: &Node, graph: &Graph) -> Option<Tensor> {
     let [shape] = node.shapes.as_slice() else { return None };
     if node.inputs.is_empty() || shape.depends_on_batch() || shape.elements(1)? > FOLD_ELEMENTS_MAX {
         return None;
@@ -174,9 +177,9 @@ pub fn drop_dead(graph: &Graph) -> Result<Graph, VerifyError> {
 }
 
 /// Verifies the graph, visits each node in order, and verifies what came out.
-fn pass(graph: &Graph, mut visit: impl FnMut(&mut Copy<'_>, &Node)) -> Result<Graph, VerifyError> {
+fn pass(graph: &Graph, mut visit: impl FnMut(&mut Copier<'_>, &Node)) -> Result<Graph, VerifyError> {
     verify(graph, &unlimited())?;
-    let mut copy = Copy::new(graph);
+    let mut copy = Copier::new(graph);
     for node in &graph.nodes {
         visit(&mut copy, node);
     }

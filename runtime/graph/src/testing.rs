@@ -113,3 +113,25 @@ fn grow(
         }
     }
 }
+
+/// A property over graphs of nothing would hold.
+#[test]
+fn random_graphs_are_not_trivial() {
+    let mut seen = std::collections::BTreeMap::new();
+    let mut random = 1u64;
+    for _ in 0..300 {
+        let mut next = || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 40) as u16
+        };
+        let choices: Vec<u16> = (0..80).map(|_| next()).collect();
+        for node in random_graph(&choices, false).nodes {
+            *seen.entry(node.op.name()).or_insert(0) += 1;
+        }
+    }
+    let wanted = "exp select dropout broadcast reshape transpose slice pad concat matmul reduce_mean softmax \
+        log_softmax lstm max less div";
+    for op in wanted.split_whitespace() {
+        assert!(seen.get(op).is_some_and(|&count| count >= 10), "{op}: {seen:?}");
+    }
+}

@@ -86,7 +86,7 @@ impl fmt::Display for Timeframe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let s = self.seconds;
         for (unit, letter) in [(604_800, 'w'), (86_400, 'd'), (3_600, 'h'), (60, 'm')] {
-            if s % unit == 0 {
+            if s.is_multiple_of(unit) {
                 return write!(f, "{}{letter}", s / unit);
             }
         }

@@ -1,17 +1,22 @@
-//! Readers of bar files: delimited text, plain or gzip, and Parquet, in the column styles that sources use.
+//! Readers of market data files, each bounded by [`Limits`].
 //!
-//! [`read_bars`] finds out how a file is written and says so in its report; [`ReadOptions`] settles what the file
-//! leaves open and what to do with rows that are not good bars. Everything is bounded by [`Limits`].
+//! Bars: delimited text, plain or gzip, and Parquet, in the column styles that sources use. [`read_bars`] finds out
+//! how a file is written and says so in its report; [`ReadOptions`] settles what the file leaves open and what to do
+//! with rows that are not good bars. Trades, books and texts have a reader per source.
 
+mod book;
 mod clock;
 mod columns;
 mod error;
+mod events;
+mod feed;
 mod gather;
 mod options;
-mod page;
 mod parquet;
 mod report;
 mod text;
+mod texts;
+mod ticks;
 mod write;
 
 #[cfg(test)]
@@ -23,8 +28,12 @@ use std::path::Path;
 
 pub use clock::TimeFormat;
 pub use error::{BadReason, BadRow, ReadError};
+pub use events::{EventOptions, EventReport, Stamp};
+pub use feed::{BookReport, FeedRead, read_binance_feed};
 pub use options::{Label, Limits, OnBad, OnDisorder, OnDuplicate, ReadOptions, Style};
 pub use report::{BadCount, Container, Detected, Gaps, ReadReport, StreamReport};
+pub use texts::{read_news, read_posts};
+pub use ticks::read_lean_trades;
 pub use write::{WriteError, write_csv};
 
 pub(crate) use report::missing_bars;
@@ -45,7 +54,22 @@ pub struct BarsRead {
 /// Reads a file of bars. What it is (text, gzip, Parquet) is told from its first bytes, not from its name.
 pub fn read_bars(path: &Path, options: &ReadOptions) -> Result<BarsRead, ReadError> {
     let file = path.display().to_string();
-    let open = |source| ReadError::Open { file: file.clone(), source };
+    match open(&file, path)? {
+        Opened::Parquet(source) => {
+            read_with(&file, options, |gather| parquet::read(&file, source, options, gather))
+        }
+        Opened::Text { reader, gzip } => read_text(&file, reader, gzip, options),
+    }
+}
+
+/// A file, by what its first bytes say.
+enum Opened {
+    Parquet(File),
+    Text { reader: Box<dyn Read>, gzip: bool },
+}
+
+fn open(file: &str, path: &Path) -> Result<Opened, ReadError> {
+    let open = |source| ReadError::Open { file: file.to_owned(), source };
     let mut source = File::open(path).map_err(open)?;
     if source.metadata().map_err(open)?.is_dir() {
         return Err(open(std::io::Error::other("it is a folder; name a file in it")));
@@ -53,11 +77,13 @@ pub fn read_bars(path: &Path, options: &ReadOptions) -> Result<BarsRead, ReadErr
     let mut magic = [0; 4];
     let filled = fill(&mut source, &mut magic).map_err(open)?;
     source.seek(SeekFrom::Start(0)).map_err(open)?;
-    match kind(&magic[..filled]) {
-        Kind::Parquet => read_with(&file, options, |gather| parquet::read(&file, source, options, gather)),
-        Kind::Gzip => read_text(&file, Box::new(flate2::read::MultiGzDecoder::new(source)), true, options),
-        Kind::Text => read_text(&file, Box::new(source), false, options),
-    }
+    Ok(match kind(&magic[..filled]) {
+        Kind::Parquet => Opened::Parquet(source),
+        Kind::Gzip => {
+            Opened::Text { reader: Box::new(flate2::read::MultiGzDecoder::new(source)), gzip: true }
+        }
+        Kind::Text => Opened::Text { reader: Box::new(source), gzip: false },
+    })
 }
 
 /// The same, of a file in memory; `file` names it in messages.

@@ -54,8 +54,11 @@ impl GraphCodec for Onnx {
     /// The same graph gives the same bytes. Every state must have its value (`Initial::Given`).
     fn encode(&self, graph: &Graph) -> Result<Vec<u8>, CodecError> {
         graph::verify::verify(graph, &Limits::default()).map_err(CodecError::Invalid)?;
-        let bytes = encode::encode(graph)?.encode_to_vec();
-        limits::check(&bytes).map_err(|reason| CodecError::Unsupported { op: "graph".into(), reason })?;
+        let model = encode::encode(graph)?;
+        let bytes = model.encode_to_vec();
+        let counts = model.graph.as_ref().map_or(Ok(()), limits::check_counts);
+        let readable = counts.and_then(|()| limits::check(&bytes));
+        readable.map_err(|reason| CodecError::Unsupported { op: "graph".into(), reason })?;
         Ok(bytes)
     }
 

@@ -10,6 +10,8 @@ use crate::proto;
 pub const FILE_BYTES_MAX: usize = 1 << 30;
 /// What messages, names and integers may take in memory beyond the bytes of the file.
 pub const OVERHEAD_BYTES_MAX: usize = 128 << 20;
+/// The most inputs, the most initialisers and the most outputs.
+pub const NAMES_MAX: usize = 4_096;
 /// What one message, string or byte field takes beyond its bytes, at most.
 pub const MESSAGE_BYTES: usize = 256;
 /// What one number takes.
@@ -77,6 +79,19 @@ pub fn check(bytes: &[u8]) -> Result<(), String> {
     }
     let mut overhead_bytes = 0;
     walk(Kind::Model, bytes, &mut overhead_bytes)
+}
+
+/// Whether there are as many inputs, initialisers and outputs as may be; `Err` says which are too many.
+pub fn check_counts(graph: &proto::GraphProto) -> Result<(), String> {
+    let counts = [
+        ("inputs", graph.input.len()),
+        ("initialisers", graph.initializer.len()),
+        ("outputs", graph.output.len()),
+    ];
+    match counts.into_iter().find(|&(_, count)| count > NAMES_MAX) {
+        Some((what, count)) => Err(format!("it has {count} {what}; at most {NAMES_MAX} go")),
+        None => Ok(()),
+    }
 }
 
 /// Adds up one message's fields. The recursion is as deep as the schema, at most six.
@@ -170,6 +185,8 @@ mod tests {
         let graph = field(1, &[]).repeat(nodes);
         let error = check(&field(7, &graph)).unwrap_err();
         assert!(error.contains("more than"), "{error}");
+        let names = field(1, &[]).repeat(OVERHEAD_BYTES_MAX / MESSAGE_BYTES + 1);
+        assert!(check(&field(7, &field(1, &names))).is_err());
         let few = field(1, &[]).repeat(1_000);
         assert_eq!(check(&field(7, &few)), Ok(()));
     }

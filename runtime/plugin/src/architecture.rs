@@ -114,7 +114,8 @@ impl Architecture {
         let error = |kind| ArchitectureError { plugin: self.component.id().to_string(), kind };
         let hyper = self.schema.fill(hyper).map_err(|e| error(ArchitectureErrorKind::Hyper(e)))?;
         let hyper = Value::Object(hyper).to_string();
-        let graph = GraphInProgress::new(&dimensions, limits).map_err(|e| error(ArchitectureErrorKind::Graph(e)))?;
+        let graph =
+            GraphInProgress::new(&dimensions, limits).map_err(|e| error(ArchitectureErrorKind::Graph(e)))?;
         let mut call = Call::start(&self.component, &self.pre).map_err(error)?;
         let graph = call.build(&hyper, dimensions, graph).map_err(error)?;
         graph.finish(&dimensions).map_err(|e| error(ArchitectureErrorKind::Graph(e)))
@@ -181,7 +182,12 @@ impl<'a> Call<'a> {
             Ok(Ok(())) => {}
             Ok(Err(message)) => return Err(ArchitectureErrorKind::Refused(clean(&message, 1 << 10))),
             Err(e) => {
-                return Err(ArchitectureErrorKind::Guest(failure(self.store.data(), &e, "build", deadline_ms)));
+                return Err(ArchitectureErrorKind::Guest(failure(
+                    self.store.data(),
+                    &e,
+                    "build",
+                    deadline_ms,
+                )));
             }
         }
         let graph = self.store.data_mut().graph.take();

@@ -37,7 +37,8 @@ impl Cache {
             .mode(0o700)
             .create(folder)
             .map_err(|e| format!("the plugin cache {shown} can't be made: {e}"))?;
-        let metadata = fs::metadata(folder).map_err(|e| format!("the plugin cache {shown} can't be read: {e}"))?;
+        let metadata =
+            fs::metadata(folder).map_err(|e| format!("the plugin cache {shown} can't be read: {e}"))?;
         if !metadata.is_dir() || !is_private(&metadata) {
             return Err(format!(
                 "the plugin cache {shown} must be a folder of this user that nobody else can write to: chmod 700 {shown}"
@@ -52,8 +53,7 @@ impl Cache {
 
     /// The compiled component, if it is there and whole.
     pub(crate) fn get(&self, engine: &Engine, digest: &str) -> Option<Component> {
-        let file =
-            File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path(digest)).ok()?;
+        let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(self.path(digest)).ok()?;
         let metadata = file.metadata().ok()?;
         if !metadata.is_file() || !is_private(&metadata) || metadata.len() > FILE_BYTES_MAX {
             return None;

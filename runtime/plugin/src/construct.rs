@@ -40,7 +40,10 @@ impl GraphInProgress {
         match self.builder.graph().output(OUTPUT) {
             None => return Err(format!("it has no output \"{OUTPUT}\"")),
             Some(value) if *self.builder.shape(value) != wanted => {
-                return Err(format!("its output \"{OUTPUT}\" is {}, not {wanted}", self.builder.shape(value)));
+                return Err(format!(
+                    "its output \"{OUTPUT}\" is {}, not {wanted}",
+                    self.builder.shape(value)
+                ));
             }
             Some(_) => {}
         }
@@ -51,14 +54,16 @@ impl GraphInProgress {
         let name = self.bounded(name)?;
         let initial = parse_initial(initial)?;
         let dims: Vec<usize> = dims.iter().map(|&n| n as usize).collect();
-        let value = self.builder.state(name, Shape::fixed(&dims), initial, true).map_err(|e| e.to_string())?;
+        let value =
+            self.builder.state(name, Shape::fixed(&dims), initial, true).map_err(|e| e.to_string())?;
         Ok(value.node.0)
     }
 
     fn constant(&mut self, dims: &[u32], values: Vec<f32>) -> Built {
         let left = self.constant_elements_left.checked_sub(values.len());
-        self.constant_elements_left =
-            left.ok_or_else(|| format!("the constants have more than {CONSTANT_ELEMENTS_MAX} elements together"))?;
+        self.constant_elements_left = left.ok_or_else(|| {
+            format!("the constants have more than {CONSTANT_ELEMENTS_MAX} elements together")
+        })?;
         let dims = dims.iter().map(|&n| n as usize).collect();
         let tensor = Tensor::new(dims, values).map_err(|e| format!("constant: {e}"))?;
         index(self.builder.constant(tensor))

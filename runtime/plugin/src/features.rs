@@ -57,6 +57,34 @@ struct Stream {
     rows: u64,
 }
 
+/// An open stream.
+struct Found<'a> {
+    instance: &'a mut Instance,
+    slot: usize,
+    handle: ResourceAny,
+    rows: u64,
+}
+
+fn find<'a>(
+    component: &Component,
+    instance: &'a mut Option<Instance>,
+    lost: &str,
+    stream: StreamId,
+) -> Result<Found<'a>, FeatureError> {
+    let Some(instance) = instance else { return Err(gone(component, lost)) };
+    let slot = stream.0 % SLOTS_MAX;
+    match instance.streams.get(slot) {
+        Some(&Some(Stream { id, handle, rows })) if id == stream => {
+            Ok(Found { instance, slot, handle, rows })
+        }
+        _ => Err(error(component, FeatureErrorKind::NoStream, "there is no such stream".into())),
+    }
+}
+
+fn gone(component: &Component, lost: &str) -> FeatureError {
+    error(component, FeatureErrorKind::Instantiate, format!("its instance is gone ({lost}); rebuild it"))
+}
+
 impl FeaturePlugin {
     /// Instantiates the component, checks `options` against its schema, fills in the defaults and reads its spec.
     pub fn new(component: &Component, options: &Map<String, Value>) -> Result<Self, FeatureError> {
@@ -132,16 +160,8 @@ impl FeaturePlugin {
         self.component.limits()
     }
 
-    fn find(&mut self, stream: StreamId) -> Result<(&mut Instance, usize), FeatureError> {
-        let Some(instance) = &mut self.instance else {
-            let message = format!("its instance is gone ({}); rebuild it", self.lost);
-            return Err(error(&self.component, FeatureErrorKind::Instantiate, message));
-        };
-        let slot = stream.0 % SLOTS_MAX;
-        match instance.streams.get(slot) {
-            Some(Some(found)) if found.id == stream => Ok((instance, slot)),
-            _ => Err(error(&self.component, FeatureErrorKind::NoStream, "there is no such stream".into())),
-        }
+    fn find(&mut self, stream: StreamId) -> Result<Found<'_>, FeatureError> {
+        find(&self.component, &mut self.instance, &self.lost, stream)
     }
 
     /// One call on a stream. When the guest fails in it, the instance is dropped.
@@ -152,13 +172,9 @@ impl FeaturePlugin {
         deadline_ms: u64,
         call: impl FnOnce(&FeatureSet, &mut Store<Guest>, ResourceAny) -> wasmtime::Result<Result<T, String>>,
     ) -> Result<T, FeatureError> {
-        let component = self.component.clone();
-        let (instance, slot) = self.find(stream)?;
-        let handle = instance.streams[slot].map(|s| s.handle);
-        let Some(handle) = handle else {
-            return Err(error(&component, FeatureErrorKind::NoStream, "there is no such stream".into()));
-        };
-        let result = instance.call(&component, name, deadline_ms, |guest, store| call(guest, store, handle));
+        let Found { instance, handle, .. } = find(&self.component, &mut self.instance, &self.lost, stream)?;
+        let result =
+            instance.call(&self.component, name, deadline_ms, |guest, store| call(guest, store, handle));
         self.lose_after(result)
     }
 
@@ -194,16 +210,14 @@ impl FeaturePlugin {
     ) -> Result<StreamId, FeatureError> {
         let limits = self.component.limits();
         let (deadline_ms, streams_max) = (limits.open_deadline_ms, limits.streams_max.min(SLOTS_MAX));
-        let Some(instance) = &mut self.instance else {
-            let message = format!("its instance is gone ({}); rebuild it", self.lost);
-            return Err(error(&self.component, FeatureErrorKind::Instantiate, message));
-        };
+        let Some(instance) = &mut self.instance else { return Err(gone(&self.component, &self.lost)) };
         if instance.streams.len() - instance.free.len() >= streams_max {
             let message = format!("{streams_max} streams are open; no more go (streams_max)");
             return Err(error(&self.component, FeatureErrorKind::Refused, message));
         }
         let options = &self.options;
-        let result = instance.call(&self.component, name, deadline_ms, |guest, store| call(guest, store, options));
+        let result =
+            instance.call(&self.component, name, deadline_ms, |guest, store| call(guest, store, options));
         let handle = self.lose_after(result)?;
         Ok(self.add(handle, rows))
     }
@@ -211,10 +225,10 @@ impl FeaturePlugin {
     /// Counts the rows of a call and checks them.
     fn accept(&mut self, stream: StreamId, bars: usize, values: &mut [f32]) -> Result<(), FeatureError> {
         let shape = Shape { columns: self.spec.names.len(), warmup: self.spec.warmup };
-        let (instance, slot) = self.find(stream)?;
-        let Some(found) = &mut instance.streams[slot] else { return Ok(()) };
-        let before = found.rows;
-        found.rows += bars as u64;
+        let Found { instance, slot, rows: before, .. } = self.find(stream)?;
+        if let Some(found) = &mut instance.streams[slot] {
+            found.rows += bars as u64;
+        }
         rows::check(&shape, &self.spec.names, before, bars, values)
             .map_err(|e| error(&self.component, e.kind(), e.to_string()))
     }
@@ -247,7 +261,9 @@ impl Features for FeaturePlugin {
     fn restore(&mut self, bytes: &[u8]) -> Result<StreamId, FeatureError> {
         let (rows, state) = state::open(&self.owner, bytes)
             .map_err(|e| error(&self.component, FeatureErrorKind::Refused, e.to_string()))?;
-        self.start("restore", rows, |guest, store, options| guest.extractor().call_restore(store, options, state))
+        self.start("restore", rows, |guest, store, options| {
+            guest.extractor().call_restore(store, options, state)
+        })
     }
 
     fn snapshot(&mut self, stream: StreamId) -> Result<Vec<u8>, FeatureError> {
@@ -256,23 +272,23 @@ impl Features for FeaturePlugin {
             guest.extractor().call_snapshot(store, handle).map(Ok)
         })?;
         if state.len() > limit {
-            let message = format!("its snapshot has {} bytes; at most {limit} go (state_bytes_max)", state.len());
+            let message =
+                format!("its snapshot has {} bytes; at most {limit} go (state_bytes_max)", state.len());
             return Err(error(&self.component, FeatureErrorKind::Refused, message));
         }
-        let (instance, slot) = self.find(stream)?;
-        let rows = instance.streams[slot].map_or(0, |s| s.rows);
+        let rows = self.find(stream)?.rows;
         Ok(state::seal(&self.owner, rows, &state))
     }
 
     /// A guest that fails in its destructor loses its instance, as the next call then says.
     fn close(&mut self, stream: StreamId) {
-        let component = self.component.clone();
-        let Ok((instance, slot)) = self.find(stream) else { return };
-        let Some(closed) = instance.streams[slot].take() else { return };
+        let found = find(&self.component, &mut self.instance, &self.lost, stream);
+        let Ok(Found { instance, slot, handle, .. }) = found else { return };
+        instance.streams[slot] = None;
         instance.free.push(slot);
-        let deadline_ms = component.limits().open_deadline_ms;
+        let deadline_ms = self.component.limits().open_deadline_ms;
         let result = instance
-            .call(&component, "drop", deadline_ms, |_, store| closed.handle.resource_drop(store).map(Ok));
+            .call(&self.component, "drop", deadline_ms, |_, store| handle.resource_drop(store).map(Ok));
         let _ = self.lose_after(result);
     }
 
@@ -387,10 +403,10 @@ impl Instance {
 
     fn schema(&mut self, component: &Component) -> Result<Schema, FeatureError> {
         let deadline_ms = component.limits().open_deadline_ms;
-        let text = self.call(component, "schema", deadline_ms, |guest, store| guest.call_schema(store).map(Ok))?;
-        Schema::parse(&text).map_err(|e| {
-            error(component, FeatureErrorKind::Instantiate, format!("its schema is wrong: {e}"))
-        })
+        let text =
+            self.call(component, "schema", deadline_ms, |guest, store| guest.call_schema(store).map(Ok))?;
+        Schema::parse(&text)
+            .map_err(|e| error(component, FeatureErrorKind::Instantiate, format!("its schema is wrong: {e}")))
     }
 
     /// Opens a stream to ask it.
@@ -442,7 +458,11 @@ fn failed(
 fn checked_spec(component: &Component, spec: Spec) -> Result<FeatureSpec, String> {
     let limits = component.limits();
     if !(1..=limits.columns_max).contains(&spec.names.len()) {
-        return Err(format!("it has {} columns; 1 to {} go (columns_max)", spec.names.len(), limits.columns_max));
+        return Err(format!(
+            "it has {} columns; 1 to {} go (columns_max)",
+            spec.names.len(),
+            limits.columns_max
+        ));
     }
     let mut names: Vec<&str> = spec.names.iter().map(String::as_str).collect();
     names.sort_unstable();

@@ -44,7 +44,8 @@ impl log::Host for Guest {
     }
 
     fn panicked(&mut self, message: String, file: String, line: u32) {
-        let place = if file.is_empty() { String::new() } else { format!("{}:{line}", clean(&file, PLACE_BYTES_MAX)) };
+        let place =
+            if file.is_empty() { String::new() } else { format!("{}:{line}", clean(&file, PLACE_BYTES_MAX)) };
         self.panicked.get_or_insert((clean(&message, MESSAGE_BYTES_MAX), place));
     }
 }
@@ -102,10 +103,16 @@ pub(crate) fn failure(guest: &Guest, error: &wasmtime::Error, call: &str, deadli
     }
     if let (Some((message, place)), Some(Trap::UnreachableCodeReached)) = (&guest.panicked, trap) {
         let place = if place.is_empty() { frame } else { Some(place.clone()) };
-        return GuestFailure { kind: GuestFailureKind::Trap, place, message: format!("{call} panicked: {message}") };
+        return GuestFailure {
+            kind: GuestFailureKind::Trap,
+            place,
+            message: format!("{call} panicked: {message}"),
+        };
     }
     let (kind, message) = match trap {
-        Some(Trap::Interrupt) => (GuestFailureKind::Timeout, format!("{call} took longer than {deadline_ms} ms")),
+        Some(Trap::Interrupt) => {
+            (GuestFailureKind::Timeout, format!("{call} took longer than {deadline_ms} ms"))
+        }
         Some(Trap::OutOfFuel) => (GuestFailureKind::Timeout, format!("{call} ran through all of its fuel")),
         Some(Trap::StackOverflow) => (GuestFailureKind::Trap, format!("{call} overflowed its stack")),
         Some(Trap::MemoryOutOfBounds) => (
@@ -120,7 +127,10 @@ pub(crate) fn failure(guest: &Guest, error: &wasmtime::Error, call: &str, deadli
             format!("{call} aborted without a message; the SDK's panic hook would give one"),
         ),
         Some(other) => (GuestFailureKind::Trap, format!("{call} trapped: {other}")),
-        None => (kind_of_other(error), format!("{call} failed: {}", clean(&format!("{error:#}"), MESSAGE_BYTES_MAX))),
+        None => (
+            kind_of_other(error),
+            format!("{call} failed: {}", clean(&format!("{error:#}"), MESSAGE_BYTES_MAX)),
+        ),
     };
     GuestFailure { kind, place: frame, message }
 }
@@ -136,7 +146,8 @@ fn kind_of_other(error: &wasmtime::Error) -> GuestFailureKind {
 
 /// The innermost place in the author's own code: "src/lib.rs:54", or a function's name without line tables.
 fn own_frame(trace: &WasmBacktrace) -> Option<String> {
-    const FOREIGN: [&str; 6] = ["/rustc/", "/library/", "/rust-src", "/registry/", "/rust/deps/", "bindings.rs"];
+    const FOREIGN: [&str; 6] =
+        ["/rustc/", "/library/", "/rust-src", "/registry/", "/rust/deps/", "bindings.rs"];
     let symbols = trace.frames().iter().flat_map(|frame| frame.symbols());
     let place = symbols.filter_map(|s| Some((s.file()?, s.line()?))).find_map(|(file, line)| {
         let own = !FOREIGN.iter().any(|part| file.contains(part)) && line > 0;

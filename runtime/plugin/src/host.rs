@@ -83,14 +83,24 @@ impl Host {
             Some(folder) => Some(Cache::open(folder, &engine).map_err(HostError::Cache)?),
             None => None,
         };
-        Ok(Host { shared: Arc::new(Shared { engine, limits: options.limits, log: options.log, cache, metered: false }) })
+        Ok(Host {
+            shared: Arc::new(Shared {
+                engine,
+                limits: options.limits,
+                log: options.log,
+                cache,
+                metered: false,
+            }),
+        })
     }
 
     /// A host of the same limits that counts instructions instead of time; without cache.
     pub(crate) fn metered(&self) -> Result<Self, HostError> {
         let engine = engine(true).map_err(|e| HostError::Engine(format!("{e:#}")))?;
         let limits = self.shared.limits.clone();
-        Ok(Host { shared: Arc::new(Shared { engine, limits, log: Arc::new(NoLog), cache: None, metered: true }) })
+        Ok(Host {
+            shared: Arc::new(Shared { engine, limits, log: Arc::new(NoLog), cache: None, metered: true }),
+        })
     }
 
     pub fn limits(&self) -> &PluginLimits {
@@ -133,13 +143,18 @@ impl fmt::Debug for Host {
 }
 
 impl Shared {
-    fn compile(&self, digest: &str, bytes: &[u8]) -> Result<(wasmtime::component::Component, bool), LoadErrorKind> {
+    fn compile(
+        &self,
+        digest: &str,
+        bytes: &[u8],
+    ) -> Result<(wasmtime::component::Component, bool), LoadErrorKind> {
         if let Some(component) = self.cache.as_ref().and_then(|cache| cache.get(&self.engine, digest)) {
             return Ok((component, true));
         }
-        let compiled = catch_unwind(AssertUnwindSafe(|| wasmtime::component::Component::new(&self.engine, bytes)))
-            .map_err(|_| LoadErrorKind::Compile("the code generator panicked".into()))?
-            .map_err(|e| LoadErrorKind::Compile(format!("{e:#}")))?;
+        let compiled =
+            catch_unwind(AssertUnwindSafe(|| wasmtime::component::Component::new(&self.engine, bytes)))
+                .map_err(|_| LoadErrorKind::Compile("the code generator panicked".into()))?
+                .map_err(|e| LoadErrorKind::Compile(format!("{e:#}")))?;
         if let Some(cache) = &self.cache {
             // A full disk costs the next start its compile time and nothing else.
             let _ = cache.put(digest, &compiled);
@@ -209,7 +224,8 @@ impl Component {
     pub(crate) fn store(&self, memory_bytes_max: usize) -> Store<Guest> {
         let shared = &self.host.shared;
         let gate = LogGate::new(shared.log.clone(), shared.limits.log_messages_per_second);
-        let mut store = Store::new(&shared.engine, Guest::new(self.plugin(), Meter::new(memory_bytes_max), gate));
+        let mut store =
+            Store::new(&shared.engine, Guest::new(self.plugin(), Meter::new(memory_bytes_max), gate));
         store.limiter(|guest| &mut guest.meter);
         store.set_hostcall_fuel(TRANSFER_BYTES_MAX);
         store
@@ -242,7 +258,10 @@ impl Component {
 
 impl fmt::Debug for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Component").field("id", &self.id).field("digest", &self.digest).finish_non_exhaustive()
+        f.debug_struct("Component")
+            .field("id", &self.id)
+            .field("digest", &self.digest)
+            .finish_non_exhaustive()
     }
 }
 

@@ -87,7 +87,11 @@ struct Allowance {
 
 impl Allowance {
     fn new(per_second: u32, now: Instant) -> Self {
-        Allowance { per_second: f64::from(per_second), left: f64::from(per_second.saturating_mul(BURST)), at: now }
+        Allowance {
+            per_second: f64::from(per_second),
+            left: f64::from(per_second.saturating_mul(BURST)),
+            at: now,
+        }
     }
 
     fn take(&mut self, now: Instant) -> bool {

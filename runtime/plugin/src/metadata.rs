@@ -25,10 +25,15 @@ pub struct Metadata {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetadataError {
-    TooLong { bytes: usize },
+    TooLong {
+        bytes: usize,
+    },
     Toml(String),
     /// The field and what is wrong with it.
-    Field { name: &'static str, message: String },
+    Field {
+        name: &'static str,
+        message: String,
+    },
 }
 
 impl fmt::Display for MetadataError {
@@ -62,16 +67,16 @@ impl Metadata {
             return Err(MetadataError::TooLong { bytes: bytes.len() });
         }
         let text = std::str::from_utf8(bytes).map_err(|e| MetadataError::Toml(e.to_string()))?;
-        let metadata: Metadata = toml::from_str(text).map_err(|e| MetadataError::Toml(e.message().to_string()))?;
+        let metadata: Metadata =
+            toml::from_str(text).map_err(|e| MetadataError::Toml(e.message().to_string()))?;
         metadata.check()?;
         Ok(metadata)
     }
 
     fn check(&self) -> Result<(), MetadataError> {
         let field = |name, message: String| Err(MetadataError::Field { name, message });
-        let plain = |text: &str, extra: &[u8]| {
-            text.bytes().all(|b| b.is_ascii_alphanumeric() || extra.contains(&b))
-        };
+        let plain =
+            |text: &str, extra: &[u8]| text.bytes().all(|b| b.is_ascii_alphanumeric() || extra.contains(&b));
         if !(1..=NAME_BYTES_MAX).contains(&self.name.len()) || !plain(&self.name, b"-_") {
             return field("name", format!("must be 1 to {NAME_BYTES_MAX} of letters, digits, - and _"));
         }
@@ -117,7 +122,12 @@ mod tests {
     use super::*;
 
     fn named(name: &str) -> Metadata {
-        Metadata { name: name.into(), version: "1.2.3".into(), licence: "MIT".into(), kind: "features".into() }
+        Metadata {
+            name: name.into(),
+            version: "1.2.3".into(),
+            licence: "MIT".into(),
+            kind: "features".into(),
+        }
     }
 
     #[test]

@@ -11,9 +11,18 @@ pub(crate) struct Shape {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum RowError {
-    Length { bars: usize, columns: usize, got: usize },
+    Length {
+        bars: usize,
+        columns: usize,
+        got: usize,
+    },
     /// `row` counts from the stream's first.
-    NotFinite { row: u64, column: String, value: f32, warmup: usize },
+    NotFinite {
+        row: u64,
+        column: String,
+        value: f32,
+        warmup: usize,
+    },
 }
 
 impl RowError {
@@ -32,10 +41,17 @@ impl fmt::Display for RowError {
                 write!(f, "a row has {got} numbers; its spec names {columns} columns")
             }
             RowError::Length { bars, columns, got } => {
-                write!(f, "{bars} bars gave {got} numbers, not {}: its spec names {columns} columns", bars * columns)
+                write!(
+                    f,
+                    "{bars} bars gave {got} numbers, not {}: its spec names {columns} columns",
+                    bars * columns
+                )
             }
             RowError::NotFinite { row, column, value, warmup } => {
-                write!(f, "column {column} of row {row} is {value}; after {warmup} rows of warm-up it must be finite")
+                write!(
+                    f,
+                    "column {column} of row {row} is {value}; after {warmup} rows of warm-up it must be finite"
+                )
             }
         }
     }

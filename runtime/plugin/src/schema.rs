@@ -39,20 +39,29 @@ pub enum Kind {
 /// What the author must change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SchemaError {
-    TooLong { bytes: usize },
+    TooLong {
+        bytes: usize,
+    },
     /// Not a JSON object with "properties".
     Shape(String),
     TooManyProperties(usize),
     /// The property and what is wrong with it.
-    Property { name: String, message: String },
+    Property {
+        name: String,
+        message: String,
+    },
 }
 
 impl fmt::Display for SchemaError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SchemaError::TooLong { bytes } => write!(f, "it has {bytes} bytes; at most {SCHEMA_BYTES_MAX} go"),
+            SchemaError::TooLong { bytes } => {
+                write!(f, "it has {bytes} bytes; at most {SCHEMA_BYTES_MAX} go")
+            }
             SchemaError::Shape(e) => write!(f, "it must be a JSON object {{\"properties\": {{…}}}}: {e}"),
-            SchemaError::TooManyProperties(n) => write!(f, "it has {n} properties; at most {PROPERTIES_MAX} go"),
+            SchemaError::TooManyProperties(n) => {
+                write!(f, "it has {n} properties; at most {PROPERTIES_MAX} go")
+            }
             SchemaError::Property { name, message } => write!(f, "property \"{name}\" {message}"),
         }
     }
@@ -63,9 +72,16 @@ impl std::error::Error for SchemaError {}
 /// What the user must change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueError {
-    Unknown { name: String, known: Vec<String> },
+    Unknown {
+        name: String,
+        known: Vec<String>,
+    },
     /// The property, what was given, and what it takes.
-    Value { name: String, given: String, takes: String },
+    Value {
+        name: String,
+        given: String,
+        takes: String,
+    },
 }
 
 impl fmt::Display for ValueError {
@@ -77,7 +93,9 @@ impl fmt::Display for ValueError {
             ValueError::Unknown { name, known } => {
                 write!(f, "there is no option \"{name}\"; there are {}", known.join(", "))
             }
-            ValueError::Value { name, given, takes } => write!(f, "option \"{name}\" is {given}; it must be {takes}"),
+            ValueError::Value { name, given, takes } => {
+                write!(f, "option \"{name}\" is {given}; it must be {takes}")
+            }
         }
     }
 }
@@ -231,7 +249,8 @@ fn field<T>(
     read: impl Fn(&Value) -> Option<T>,
 ) -> Result<T, String> {
     let value = fields.get(key).ok_or_else(|| format!("must have a \"{key}\""))?;
-    read(value).ok_or_else(|| format!("has the {key} {}, which is not {wanted}", clean(&value.to_string(), 64)))
+    read(value)
+        .ok_or_else(|| format!("has the {key} {}, which is not {wanted}", clean(&value.to_string(), 64)))
 }
 
 fn parse_integer(fields: &Map<String, Value>) -> Result<Kind, String> {
@@ -262,9 +281,8 @@ fn parse_boolean(fields: &Map<String, Value>) -> Result<Kind, String> {
 fn parse_choice(fields: &Map<String, Value>) -> Result<Kind, String> {
     known(fields, &["enum"])?;
     let string = |v: &Value| Some(v.as_str()?.to_string());
-    let options: Vec<String> = field(fields, "enum", "a list of strings", |v| {
-        v.as_array()?.iter().map(string).collect()
-    })?;
+    let options: Vec<String> =
+        field(fields, "enum", "a list of strings", |v| v.as_array()?.iter().map(string).collect())?;
     if !(1..=CHOICES_MAX).contains(&options.len()) {
         return Err(format!("has {} choices; 1 to {CHOICES_MAX} go", options.len()));
     }

@@ -53,7 +53,8 @@ pub(crate) fn seal(owner: &Owner, rows: u64, state: &[u8]) -> Vec<u8> {
 
 /// The rows and the guest's state.
 pub(crate) fn open<'a>(owner: &Owner, bytes: &'a [u8]) -> Result<(u64, &'a [u8]), StateError> {
-    let end = bytes.len().checked_sub(CHECK_BYTES).filter(|&end| end >= HEADER_BYTES).ok_or(StateError::Damaged)?;
+    let end =
+        bytes.len().checked_sub(CHECK_BYTES).filter(|&end| end >= HEADER_BYTES).ok_or(StateError::Damaged)?;
     let (body, check) = bytes.split_at(end);
     if !body.starts_with(MAGIC) || Sha256::digest(body)[..CHECK_BYTES] != *check {
         return Err(StateError::Damaged);

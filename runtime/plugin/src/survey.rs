@@ -59,7 +59,10 @@ pub(crate) struct Survey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadErrorKind {
     Read(String),
-    TooLarge { bytes: u64, limit: usize },
+    TooLarge {
+        bytes: u64,
+        limit: usize,
+    },
     /// Not WebAssembly at all.
     NotWasm,
     /// WebAssembly, but a core module.
@@ -67,11 +70,15 @@ pub enum LoadErrorKind {
     /// What the validator says, with the offset.
     Invalid(String),
     /// It was built for another version of the WIT.
-    Version { needs: String },
+    Version {
+        needs: String,
+    },
     /// It imports what this host doesn't have.
     Imports(Vec<String>),
     /// It exports neither a model nor a feature set, or both.
-    World { exports: Vec<String> },
+    World {
+        exports: Vec<String>,
+    },
     Metadata(String),
     /// The code generator refused it.
     Compile(String),
@@ -100,7 +107,10 @@ impl std::fmt::Display for LoadErrorKind {
                 Ok(())
             }
             LoadErrorKind::World { exports } if exports.is_empty() => {
-                write!(f, "exports nothing; it must export alphaplus:plugin/model or alphaplus:plugin/feature-set")
+                write!(
+                    f,
+                    "exports nothing; it must export alphaplus:plugin/model or alphaplus:plugin/feature-set"
+                )
             }
             LoadErrorKind::World { exports } => write!(
                 f,
@@ -179,7 +189,8 @@ fn read(bytes: &[u8]) -> Result<Names, LoadErrorKind> {
                 }
             }
             Payload::CustomSection(section) if depth == 1 && section.name() == SECTION => {
-                let parsed = Metadata::parse(section.data()).map_err(|e| LoadErrorKind::Metadata(e.to_string()))?;
+                let parsed =
+                    Metadata::parse(section.data()).map_err(|e| LoadErrorKind::Metadata(e.to_string()))?;
                 metadata = Some(parsed);
             }
             _ => {}

@@ -1,4 +1,5 @@
-//! Builds plugins from source and makes new ones: `plugin build`, `plugin new` and what `plugin doctor` says of tool chains.
+//! Builds plugins from source and makes new ones: `plugin build`, `plugin new` and what `plugin doctor` says
+//! of tool chains.
 //!
 //! ```text
 //! find: PATH's rustc with the wasm target (rustup) or Debian's packages
@@ -7,8 +8,8 @@
 //!   -> component: stripped, wrapped as a component, named
 //! ```
 //!
-//! Both routes share all but the compiler, and neither needs a network unless the plugin has dependencies. The same
-//! source, tool chain and lock file give the same bytes in any folder.
+//! Both routes share all but the compiler, and neither needs a network unless the plugin has dependencies.
+//! The same source, tool chain and lock file give the same bytes in any folder.
 
 mod cargo;
 mod component;
@@ -31,7 +32,8 @@ use crate::digest::sha256_hex;
 pub struct BuildOptions {
     /// Where Debian's std is kept once it is built: some 80 MB.
     pub cache: PathBuf,
-    /// Keeps names and line tables, so that a backtrace names file and line; the component is several times as large.
+    /// Keeps names and line tables, so that a backtrace names file and line; the component is several times
+    /// as large.
     pub keep_debug: bool,
     /// May run `rustup target add`, which needs a network.
     pub may_install: bool,
@@ -52,8 +54,8 @@ pub struct Built {
     pub toolchain: String,
 }
 
-/// Builds the plugin crate in `dir` and writes the component to `out`: a file, or a folder that exists, in which it is
-/// called `<name>.wasm`. `progress` gets a line at a time, the compiler's own among them.
+/// Builds the plugin crate in `dir` and writes the component to `out`: a file, or a folder that exists, in
+/// which it is called `<name>.wasm`. `progress` gets a line at a time, the compiler's own among them.
 pub fn build(
     dir: &Path,
     out: &Path,
@@ -81,7 +83,8 @@ pub fn build(
 
 /// A reader sees the old file or the new one.
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ToolchainError> {
-    let failed = |source: std::io::Error| ToolchainError::Io { path: path.to_path_buf(), message: source.to_string() };
+    let failed =
+        |source: std::io::Error| ToolchainError::Io { path: path.to_path_buf(), message: source.to_string() };
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

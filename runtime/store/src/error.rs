@@ -12,12 +12,27 @@ pub enum OpenError {
     /// An option that can't be right.
     Options(String),
     /// Another process has it open.
-    Locked { dir: PathBuf, pid: Option<u32> },
+    Locked {
+        dir: PathBuf,
+        pid: Option<u32>,
+    },
     /// A segment of another spool lies among ours.
-    Foreign { path: PathBuf, epoch: u128, expected_epoch: u128 },
+    Foreign {
+        path: PathBuf,
+        epoch: u128,
+        expected_epoch: u128,
+    },
     /// Written by another version of the format.
-    Version { path: PathBuf, found: u32, known: u32 },
-    Io { doing: &'static str, path: PathBuf, error: io::Error },
+    Version {
+        path: PathBuf,
+        found: u32,
+        known: u32,
+    },
+    Io {
+        doing: &'static str,
+        path: PathBuf,
+        error: io::Error,
+    },
 }
 
 impl fmt::Display for OpenError {
@@ -25,10 +40,18 @@ impl fmt::Display for OpenError {
         match self {
             OpenError::Options(what) => write!(f, "{what}"),
             OpenError::Locked { dir, pid: Some(pid) } => {
-                write!(f, "the spool {} is in use by process {pid}; stop it or choose another folder", dir.display())
+                write!(
+                    f,
+                    "the spool {} is in use by process {pid}; stop it or choose another folder",
+                    dir.display()
+                )
             }
             OpenError::Locked { dir, pid: None } => {
-                write!(f, "the spool {} is in use by another process; stop it or choose another folder", dir.display())
+                write!(
+                    f,
+                    "the spool {} is in use by another process; stop it or choose another folder",
+                    dir.display()
+                )
             }
             OpenError::Foreign { path, epoch, expected_epoch } => write!(
                 f,
@@ -70,7 +93,10 @@ impl fmt::Display for AppendError {
         match self {
             AppendError::Record { index, error } => write!(f, "record {index} of the batch: {error}"),
             AppendError::BatchTooLong { bytes, limit_bytes } => {
-                write!(f, "a batch of {bytes} bytes; send at most {limit_bytes} at once, or raise segment_bytes")
+                write!(
+                    f,
+                    "a batch of {bytes} bytes; send at most {limit_bytes} at once, or raise segment_bytes"
+                )
             }
             AppendError::SpoolFull { used_bytes, limit_bytes } => write!(
                 f,
@@ -99,7 +125,10 @@ impl From<SyncFailure> for AppendError {
 #[derive(Debug)]
 pub enum RetainError {
     /// A segment couldn't be removed; it stays and counts.
-    Remove { path: PathBuf, error: io::Error },
+    Remove {
+        path: PathBuf,
+        error: io::Error,
+    },
     /// The gap can't be recorded; `DiskFull` or `Poisoned`.
     Gap(AppendError),
     Poisoned(SyncFailure),
@@ -129,13 +158,21 @@ impl From<SyncFailure> for RetainError {
 pub enum AcknowledgeError {
     /// 1 to 64 of a–z 0–9 `-` and `_`.
     Name(String),
-    Unknown { consumer: String },
+    Unknown {
+        consumer: String,
+    },
     /// Only what can't be lost any more can be acknowledged.
-    NotDurable { position: u64, durable_position: u64 },
+    NotDurable {
+        position: u64,
+        durable_position: u64,
+    },
     /// The spool is closed or poisoned.
     Closed(SyncFailure),
     /// The cursor is as before.
-    Io { path: PathBuf, error: io::Error },
+    Io {
+        path: PathBuf,
+        error: io::Error,
+    },
 }
 
 impl fmt::Display for AcknowledgeError {
@@ -146,7 +183,10 @@ impl fmt::Display for AcknowledgeError {
             }
             AcknowledgeError::Unknown { consumer } => write!(f, "consumer '{consumer}' isn't registered"),
             AcknowledgeError::NotDurable { position, durable_position } => {
-                write!(f, "position {position} isn't durable yet, only {durable_position} is; wait for it first")
+                write!(
+                    f,
+                    "position {position} isn't durable yet, only {durable_position} is; wait for it first"
+                )
             }
             AcknowledgeError::Closed(failure) => write!(f, "{failure}"),
             AcknowledgeError::Io { path, error } => {
@@ -184,7 +224,9 @@ impl fmt::Display for ReadError {
                 path.display()
             ),
             ReadError::Undecodable { position, error } => write!(f, "record at position {position}: {error}"),
-            ReadError::Io { path, error } => write!(f, "can't read {}: {error}; check the disk", path.display()),
+            ReadError::Io { path, error } => {
+                write!(f, "can't read {}: {error}; check the disk", path.display())
+            }
         }
     }
 }

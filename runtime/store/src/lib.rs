@@ -45,8 +45,9 @@ pub use log::{SpoolHandle, SpoolStats};
 pub use probe::{SyncTimes, disk_sync_time};
 pub use reader::{Entry, Reader};
 pub use record::{
-    BarRecord, DEVICE_BYTES_MAX, GapReason, GapRecord, MODEL_NAME_BYTES_MAX, MODEL_VERSION_BYTES_MAX, ModelName,
-    Outcome, PredictionRecord, REASON_BYTES_MAX, Record, RecordError, STATE_BYTES_MAX, SnapshotRecord, VALUES_MAX,
+    BarRecord, DEVICE_BYTES_MAX, GapReason, GapRecord, MODEL_NAME_BYTES_MAX, MODEL_VERSION_BYTES_MAX,
+    ModelName, Outcome, PredictionRecord, REASON_BYTES_MAX, Record, RecordError, STATE_BYTES_MAX,
+    SnapshotRecord, VALUES_MAX,
 };
 pub use recover::{Quarantined, Recovery};
 pub use retain::Retained;

@@ -154,7 +154,11 @@ impl Reader {
             return Ok(None);
         }
         self.next_position = self.next_position.max(to_position.saturating_add(1));
-        Ok(Some(ReadError::Damaged { path: segment_path(&self.shared.dir, first), from_position, to_position }))
+        Ok(Some(ReadError::Damaged {
+            path: segment_path(&self.shared.dir, first),
+            from_position,
+            to_position,
+        }))
     }
 
     /// Behind the last known byte of a segment: true when there is more to scan, here or in the next one.
@@ -187,7 +191,11 @@ impl Reader {
             return Standing::Removed;
         };
         let Segment { bytes, last, .. } = segments[index];
-        if index + 1 == segments.len() { Standing::Active { bytes } } else { Standing::Sealed { bytes, last } }
+        if index + 1 == segments.len() {
+            Standing::Active { bytes }
+        } else {
+            Standing::Sealed { bytes, last }
+        }
     }
 
     /// Opens the segment that holds the next position, or the next one behind it. False when there is none.

@@ -165,7 +165,9 @@ impl Record {
             (PREDICTION, 1) => Record::Prediction(PredictionRecord::decode(&mut fields)?),
             (SNAPSHOT, 1) => Record::Snapshot(SnapshotRecord::decode(&mut fields)?),
             (GAP, 1) => Record::Gap(GapRecord::decode(&mut fields)?),
-            (BAR | PREDICTION | SNAPSHOT | GAP, _) => return Err(RecordError::UnknownVersion { kind, version }),
+            (BAR | PREDICTION | SNAPSHOT | GAP, _) => {
+                return Err(RecordError::UnknownVersion { kind, version });
+            }
             _ => return Err(RecordError::UnknownKind { kind }),
         };
         fields.finish()?;
@@ -239,7 +241,11 @@ impl PredictionRecord {
         match &self.outcome {
             Outcome::Values(values) => {
                 if values.len() > VALUES_MAX {
-                    return Err(RecordError::TooLong { field: "values", count: values.len(), limit: VALUES_MAX });
+                    return Err(RecordError::TooLong {
+                        field: "values",
+                        count: values.len(),
+                        limit: VALUES_MAX,
+                    });
                 }
                 put_u8(out, 0);
                 put_u16(out, values.len() as u16);
@@ -291,7 +297,10 @@ impl Outcome {
             }
             1 => {
                 let code = fields.u16()?;
-                Ok(Outcome::Abstained { code, text: fields.text("abstention text", REASON_BYTES_MAX)?.to_owned() })
+                Ok(Outcome::Abstained {
+                    code,
+                    text: fields.text("abstention text", REASON_BYTES_MAX)?.to_owned(),
+                })
             }
             _ => Err(RecordError::Malformed { field: "outcome" }),
         }
@@ -301,7 +310,11 @@ impl Outcome {
 impl SnapshotRecord {
     fn encode(&self, out: &mut Vec<u8>) -> Result<(), RecordError> {
         if self.state.len() > STATE_BYTES_MAX {
-            return Err(RecordError::TooLong { field: "state", count: self.state.len(), limit: STATE_BYTES_MAX });
+            return Err(RecordError::TooLong {
+                field: "state",
+                count: self.state.len(),
+                limit: STATE_BYTES_MAX,
+            });
         }
         put_u64(out, self.bar_position);
         out.extend_from_slice(&self.features_digest);
@@ -332,11 +345,14 @@ impl GapRecord {
         }
         put_u64(out, self.from_position);
         put_u64(out, self.to_position);
-        put_u8(out, match self.reason {
-            GapReason::Space => 1,
-            GapReason::Age => 2,
-            GapReason::Damage => 3,
-        });
+        put_u8(
+            out,
+            match self.reason {
+                GapReason::Space => 1,
+                GapReason::Age => 2,
+                GapReason::Damage => 3,
+            },
+        );
         put_i64(out, self.at.0);
         Ok(())
     }

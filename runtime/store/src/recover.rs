@@ -2,7 +2,8 @@
 //!
 //! - A torn tail of the last segment was never durable: it is cut off.
 //! - Damage elsewhere is data that was durable once: the segment is copied aside, replaced by one that holds its whole
-//!   frames and a `Gap` record where others were, and reported.
+//!   frames and a `Gap` record where others were, and reported. (A power cut that tears a hole into the unsynced tail
+//!   looks the same.) A segment file that is gone from between others counts as the end of the one before it.
 //! - What was recovered is synced before anything is built on it: a killed process leaves unsynced pages behind.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -39,7 +40,7 @@ pub struct Recovery {
     pub torn_bytes_cut: u64,
     /// Alarm: data that was durable once is damaged.
     pub quarantined: Vec<Quarantined>,
-    /// Alarm: positions (both ends included) whose segment files are gone from between others.
+    /// Alarm: positions (both ends included) that a cursor knows and no record or gap accounts for.
     pub missing: Vec<(u64, u64)>,
     pub consumers: BTreeMap<String, u64>,
     /// Their files were damaged or of another spool; they start from 0.
@@ -162,9 +163,6 @@ fn recover_segments(
         let created_at = segments.back().map_or(Timestamp(0), |segment| segment.created_at);
         let mut walked = walk(fs, &path, *first, *header, created_at, next_first)?;
         recovery.scanned_bytes += walked.file_bytes;
-        if let Some(before) = segments.back().filter(|before| before.last + 1 < *first) {
-            recovery.missing.push((before.last + 1, *first - 1));
-        }
         let unfinished = walked.header.is_none() && walked.file_bytes <= SEGMENT_HEADER_BYTES as u64;
         if next_first.is_none() && unfinished {
             fs.remove(&path).map_err(|error| io_error("removing", &path, error))?;
@@ -298,7 +296,8 @@ fn mend(
     };
     walked.records += mended.gaps;
     let tail_bytes = walked.tail_at.map_or(0, |tail_at| walked.file_bytes - tail_at);
-    let lost = walked.losses.iter().filter(|loss| loss.from <= loss.to).map(|loss| (loss.from, loss.to)).collect();
+    let lost =
+        walked.losses.iter().filter(|loss| loss.from <= loss.to).map(|loss| (loss.from, loss.to)).collect();
     recovery.quarantined.push(Quarantined {
         segment: path,
         copy,
@@ -316,8 +315,8 @@ fn recover_cursors(
     recovery: &mut Recovery,
 ) -> Result<(), OpenError> {
     for consumer in names.iter().filter_map(|name| parse_cursor_name(name)) {
-        let position =
-            load_cursor(fs, dir, consumer, epoch).map_err(|error| io_error("reading the cursor in", dir, error))?;
+        let position = load_cursor(fs, dir, consumer, epoch)
+            .map_err(|error| io_error("reading the cursor in", dir, error))?;
         if position.is_none() {
             recovery.cursors_lost.push(consumer.to_owned());
         }
@@ -344,7 +343,10 @@ fn finish(
             fs.sync_dir(dir).map_err(|error| io_error("syncing", dir, error))?;
             let unknown = acknowledged.saturating_sub(last.last);
             recovery.last_prediction_seq = recovery.last_prediction_seq.saturating_add(unknown);
-            last.last += unknown;
+            if unknown > 0 {
+                recovery.missing.push((last.last + 1, acknowledged));
+                last.last = acknowledged;
+            }
             (last, file)
         }
         None => make_first(fs, dir, epoch, acknowledged)?,

@@ -24,7 +24,11 @@ pub struct Retained {
 impl Spool {
     /// Removes segments whose records were all written before `older_than` and stand before `keep_from_position`
     /// (for what replay still needs). With consumers, only acknowledged ones; without, a gap is recorded.
-    pub fn retain(&mut self, older_than: Timestamp, keep_from_position: u64) -> Result<Retained, RetainError> {
+    pub fn retain(
+        &mut self,
+        older_than: Timestamp,
+        keep_from_position: u64,
+    ) -> Result<Retained, RetainError> {
         self.handle.shared.durability.check()?;
         let acknowledged = self.handle.shared.consumers.acknowledged_by_all();
         let going: Vec<Segment> = {
@@ -58,7 +62,9 @@ impl Spool {
             let segments = self.handle.shared.segments();
             for segment in segments.iter().take(segments.len() - 1) {
                 let taken = acknowledged.is_some_and(|position| segment.last <= position);
-                if used_bytes + needed <= limit_bytes || !(taken || self.options.on_full == OnFull::DropOldest) {
+                if used_bytes + needed <= limit_bytes
+                    || !(taken || self.options.on_full == OnFull::DropOldest)
+                {
                     break;
                 }
                 used_bytes -= segment.bytes;
@@ -91,14 +97,15 @@ impl Spool {
 
     /// `going` are the oldest segments.
     fn remove(&mut self, going: &[Segment], reason: GapReason) -> Result<Retained, RetainError> {
-        let (Some(oldest), Some(newest)) = (going.first(), going.last()) else { return Ok(Retained::default()) };
+        let (Some(oldest), Some(newest)) = (going.first(), going.last()) else {
+            return Ok(Retained::default());
+        };
         let acknowledged = self.handle.shared.consumers.acknowledged_by_all().unwrap_or(0);
         let from_position = oldest.first.max(acknowledged + 1);
         let gap = (from_position <= newest.last).then_some((from_position, newest.last));
         let mut rest = going;
         if let Some((from_position, to_position)) = gap {
-            let record =
-                Record::Gap(GapRecord { from_position, to_position, reason, at: Timestamp::now() });
+            let record = Record::Gap(GapRecord { from_position, to_position, reason, at: Timestamp::now() });
             let mut written = self.write(std::slice::from_ref(&record));
             if let Err(AppendError::DiskFull { .. }) = written {
                 self.unlink(&going[..1])?;

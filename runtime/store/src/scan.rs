@@ -158,7 +158,8 @@ impl Scanner {
         if self.window.len() < wanted {
             self.window.resize(wanted, 0);
         }
-        self.filled += self.file.read_at(&mut self.window[self.filled..wanted], offset + self.filled as u64)?;
+        self.filled +=
+            self.file.read_at(&mut self.window[self.filled..wanted], offset + self.filled as u64)?;
         if self.filled < count {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the segment is shorter than it was"));
         }

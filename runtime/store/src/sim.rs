@@ -36,7 +36,7 @@ pub enum SyncFault {
 pub struct Seeded(pub u64);
 
 impl Seeded {
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -46,7 +46,7 @@ impl Seeded {
 
     /// From 0 to `bound - 1`; `bound` is at least 1.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.draw() % bound
     }
 }
 
@@ -119,7 +119,8 @@ impl SimFileSystem {
             }
         }
         let known = disk.durable.clone();
-        disk.durable.retain(|path, _| path.ancestors().skip(1).all(|dir| is_root(dir) || known.contains_key(dir)));
+        disk.durable
+            .retain(|path, _| path.ancestors().skip(1).all(|dir| is_root(dir) || known.contains_key(dir)));
         disk.seen = disk.durable.clone();
         disk.restart();
     }
@@ -391,7 +392,11 @@ impl FileSystem for SimFileSystem {
         if !disk.locks.insert(path.to_path_buf()) {
             return Err(LockError::Held { pid: Some(std::process::id()) });
         }
-        Ok(LockGuard::new(SimLock { disk: Arc::clone(&self.disk), lives: disk.lives, path: path.to_path_buf() }))
+        Ok(LockGuard::new(SimLock {
+            disk: Arc::clone(&self.disk),
+            lives: disk.lives,
+            path: path.to_path_buf(),
+        }))
     }
 }
 
@@ -460,7 +465,8 @@ impl StoredFile for SimFile {
         let mut disk = self.disk_for_change()?;
         let offset = offset as usize;
         let grown = (offset + bytes.len()).saturating_sub(disk.files[self.index].seen.len());
-        let room = disk.space_bytes.map_or(usize::MAX, |space| space.saturating_sub(disk.used_bytes()) as usize);
+        let room =
+            disk.space_bytes.map_or(usize::MAX, |space| space.saturating_sub(disk.used_bytes()) as usize);
         let written = bytes.len() - grown.saturating_sub(room).min(bytes.len());
         let change = Change::Write { offset, bytes: bytes[..written].to_vec() };
         let inode = &mut disk.files[self.index];

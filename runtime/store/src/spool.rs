@@ -141,8 +141,7 @@ impl Spool {
             .spawn(move || syncing.durability.run())
             .map_err(|error| io_error("starting the syncing thread for", dir, error))?;
         let handle = SpoolHandle { shared };
-        let spool =
-            Spool { handle, options, active, buffer: Vec::new(), syncer: Some(syncer), _lock: lock };
+        let spool = Spool { handle, options, active, buffer: Vec::new(), syncer: Some(syncer), _lock: lock };
         Ok((spool, recovered.recovery))
     }
 

@@ -1,5 +1,5 @@
-//! One to four LSTM layers (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000) and a linear head
-//! over the last step.
+//! One to four LSTM layers (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000) and a
+//! linear head over the last step.
 //!
 //! `[-1, window, features]` → layer 0 → dropout → layer 1 → … → last step `[-1, hidden]` → matmul and bias →
 //! "prediction" `[-1, outputs]`. Dropout stands between layers, so with one layer it has no effect.

@@ -1,4 +1,5 @@
-//! Prints the rows of a CSV of bars (open_time_ns, open, high, low, close, volume), for `tests/python/technical_oracle.py`.
+//! Prints the rows of a CSV of bars (open_time_ns, open, high, low, close, volume), for
+//! `tests/python/technical_oracle.py`.
 //!
 //! `cargo run --release -p technical --example rows -- '{"scale": 1}' < bars.csv > rows.csv`
 
@@ -24,7 +25,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// The date is nanoseconds since 1970 UTC.
 fn read_bar(line: &str) -> Result<Bar, Box<dyn std::error::Error>> {
     let fields: Vec<&str> = line.split(',').collect();
-    let [time, open, high, low, close, volume] = fields[..] else { return Err(format!("not a bar: {line}").into()) };
+    let [time, open, high, low, close, volume] = fields[..] else {
+        return Err(format!("not a bar: {line}").into());
+    };
     Ok(Bar {
         open_time_ns: time.parse()?,
         open: open.parse()?,

@@ -2,7 +2,8 @@
 
 use alphaplus_plugin::{Reader, State, Writer};
 
-/// a ← a + share · (x − a), after the plain mean of the first `length` values. On a flat series it is exactly flat.
+/// a ← a + share · (x − a), after the plain mean of the first `length` values. On a flat series it is exactly
+/// flat.
 pub struct Average {
     length: usize,
     share: f64,

@@ -14,14 +14,15 @@ pub fn log_return(log_closes: &Ring, lag: usize) -> Option<f64> {
     Some(log_closes.newest()? - log_closes.back(lag)?)
 }
 
-/// Wilder's relative strength index over 100: mean gain / (mean gain + mean loss), in \[0, 1\]; ½ where nothing ever moved.
+/// Wilder's relative strength index over 100: mean gain / (mean gain + mean loss), in \[0, 1\]; ½ where
+/// nothing ever moved.
 pub fn relative_strength(gain: &Average, loss: &Average) -> Option<f64> {
     let (gain, loss) = (gain.value()?, loss.value()?);
     Some(if gain + loss > 0.0 { gain / (gain + loss) } else { 0.5 })
 }
 
-/// Position (c − mean) / 2σ and width 4σ / mean of Bollinger's bands at two standard deviations (of the population).
-/// On flat closes (0, 0).
+/// Position (c − mean) / 2σ and width 4σ / mean of Bollinger's bands at two standard deviations (of the
+/// population). On flat closes (0, 0).
 pub fn bollinger(closes: &Ring) -> Option<(f64, f64)> {
     let close = closes.newest()?;
     let (mean, deviation) = about(close, closes.full()?.map(|x| x - close));
@@ -36,7 +37,8 @@ pub fn zscore(values: &Ring) -> Option<f64> {
     Some(if deviation > 0.0 { (newest - mean) / deviation } else { 0.0 })
 }
 
-/// Mean and standard deviation of values given as differences from `origin`, which makes them exact on equal values.
+/// Mean and standard deviation of values given as differences from `origin`, which makes them exact on equal
+/// values.
 fn about(origin: f64, differences: impl Iterator<Item = f64> + Clone) -> (f64, f64) {
     let (sum, count) = differences.clone().fold((0.0, 0.0), |(sum, count), x| (sum + x, count + 1.0));
     let shift: f64 = sum / count;
@@ -49,7 +51,8 @@ pub fn true_range(bar: &Bar, previous_close: f64) -> f64 {
     bar.high.max(previous_close) - bar.low.min(previous_close)
 }
 
-/// Realised volatility: the root of the sum of the last `length` squared log returns (Andersen and Bollerslev 1998).
+/// Realised volatility: the root of the sum of the last `length` squared log returns (Andersen and Bollerslev
+/// 1998).
 pub fn volatility(squares: &Ring, length: usize) -> Option<f64> {
     Some(squares.last(length)?.sum::<f64>().sqrt())
 }
@@ -60,14 +63,16 @@ pub fn parkinson(squared_ranges: &Ring) -> Option<f64> {
     Some((squared_ranges.full()?.sum::<f64>() / (count * 4.0 * LN_2)).sqrt())
 }
 
-/// Lane's %K over 100: where the close stands between the lowest low and the highest high; ½ where they are equal.
+/// Lane's %K over 100: where the close stands between the lowest low and the highest high; ½ where they are
+/// equal.
 pub fn stochastic(highs: &Ring, lows: &Ring, close: f64) -> Option<f64> {
     let high = highs.full()?.fold(f64::MIN, f64::max);
     let low = lows.full()?.fold(f64::MAX, f64::min);
     Some(if high > low { (close - low) / (high - low) } else { 0.5 })
 }
 
-/// Body (c − o), upper wick (h − max(o, c)) and lower wick (min(o, c) − l), as shares of h − l; zeros where that is 0.
+/// Body (c − o), upper wick (h − max(o, c)) and lower wick (min(o, c) − l), as shares of h − l; zeros where
+/// that is 0.
 pub fn candle(bar: &Bar) -> [f64; 3] {
     let range = bar.high - bar.low;
     if range > 0.0 {

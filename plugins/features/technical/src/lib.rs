@@ -1,9 +1,12 @@
-//! Technical indicators from bars: 28 columns, each a ratio, a logarithm or a phase, so that none depends on the price's scale.
+//! Technical indicators from bars: 28 columns, each a ratio, a logarithm or a phase, so that none depends on
+//! the price's scale.
 //!
-//! Formulas and sources stand in README.md beside this crate, and at the functions of [`columns`]. Windows count bars, not
-//! time: a gap in time is a step like any other. On flat prices and without volume every column is exact, never 0/0.
+//! Formulas and sources stand in README.md beside this crate, and at the functions of [`columns`]. Windows
+//! count bars, not time: a gap in time is a step like any other. On flat prices and without volume every
+//! column is exact, never 0/0.
 //!
-//! Sums are taken over the window anew at each bar, so that they don't drift and a restored stream gives the same bits.
+//! Sums are taken over the window anew at each bar, so that they don't drift and a restored stream gives the
+//! same bits.
 
 mod average;
 mod columns;
@@ -28,8 +31,9 @@ impl Lengths {
         bars * self.scale
     }
 
-    /// So many bars that what a stream began with weighs less than 2^-24, half a unit in the last place of an f32: in the
-    /// slow average of the MACD (with the signal's seed) and in Wilder's. The windows (at most 72 returns) are shorter.
+    /// So many bars that what a stream began with weighs less than 2^-24, half a unit in the last place of an
+    /// f32: in the slow average of the MACD (with the signal's seed) and in Wilder's. The windows (at most 72
+    /// returns) are shorter.
     fn warmup(self) -> usize {
         let fading = |share: f64| (24.0 * std::f64::consts::LN_2 / -(1.0 - share).ln()).ceil() as usize;
         let macd = self.of(26) + self.of(9) + fading(2.0 / (self.of(26) + 1) as f64);

@@ -16,7 +16,7 @@ const SCHEMA: &str = r#"{"properties": {
         "honest", "panic", "panic-in-open", "panic-in-drop", "index", "abort", "loop", "loop-in-open", "loop-in-batch",
         "memory", "stack", "nan", "infinite", "nan-early", "short", "long", "batch-short", "log-flood", "log-long",
         "look-ahead", "batch-differs", "leak", "refuse", "refuse-open", "names-none", "names-many", "names-long",
-        "names-twice", "names-control", "warmup-huge", "peers-huge", "spec-changes", "forgets", "snapshot-huge",
+        "names-twice", "names-control", "warmup-huge", "peers-huge", "forgets", "snapshot-huge",
         "restore-refuses", "restore-panics", "error-huge"]},
     "at": {"type": "integer", "minimum": 0, "maximum": 1000000, "default": 3, "description": "the bar at which it happens"}
 }}"#;
@@ -77,7 +77,6 @@ impl Stream {
             "refuse-open" => return Err("these options don't go together".to_string()),
             _ => {}
         }
-        SHARED.fetch_add(1, Ordering::Relaxed);
         let at = text_of(options, "at").parse().map_err(|e| format!("at: {e}"))?;
         Ok(Stream { mode, at, state: RefCell::default() })
     }
@@ -175,7 +174,6 @@ impl GuestExtractor for Stream {
             "names-control" => spec.names = names(&["change", "ra\nge"]),
             "warmup-huge" => spec.warmup = u32::MAX,
             "peers-huge" => spec.peers = u32::MAX,
-            "spec-changes" => spec.warmup = SHARED.load(Ordering::Relaxed),
             "nan-early" => spec.warmup = 5,
             _ => {}
         }

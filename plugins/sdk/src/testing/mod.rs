@@ -61,8 +61,8 @@ fn row<T: FeatureSet>(set: &mut T, bar: &Bar) -> Result<Vec<f32>, String> {
     Ok(row)
 }
 
-/// Checks the contract of a feature set on these bars: unique names, full rows, finite after the warm-up, the batch form
-/// and a snapshot taken anywhere give the same bits. Give it at least twice the warm-up.
+/// Checks the contract of a feature set on these bars: unique names, full rows, finite after the warm-up, the
+/// batch form and a snapshot taken anywhere give the same bits. Give it at least twice the warm-up.
 pub fn check<T: FeatureSet>(options: &str, bars: &[Bar]) -> Result<(), String> {
     let parsed = Options::parse(options)?;
     let spec = T::open(&parsed)?.spec();

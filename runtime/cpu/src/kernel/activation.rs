@@ -56,10 +56,10 @@ pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
         for c in &POLYNOMIAL[1..] {
             p = S::fma(p, square, S::splat(*c));
         }
-        let small = S::fma(S::mul(p, square), x, x);
+        let small = S::fma(S::mul(p, square), magnitude, magnitude);
         let e = exp::<S>(S::add(magnitude, magnitude));
         let large = S::sub(S::splat(1.0), S::div(S::splat(2.0), S::add(e, S::splat(1.0))));
-        S::select_less(magnitude, S::splat(0.625), small, S::copysign(large, x))
+        S::copysign(S::select_less(magnitude, S::splat(0.625), small, large), x)
     }
 }
 

@@ -9,7 +9,7 @@ const LINE: usize = 16;
 #[repr(C, align(64))]
 struct Line([f32; LINE]);
 
-/// `len` numbers, zero at first.
+/// So many numbers, none at first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Aligned {
     lines: Vec<Line>,
@@ -17,10 +17,6 @@ pub(crate) struct Aligned {
 }
 
 impl Aligned {
-    pub(crate) fn zeros(len: usize) -> Self {
-        Aligned { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
-    }
-
     /// Makes it `len` long, keeping the allocation where it is large enough. The contents are unspecified.
     pub(crate) fn resize(&mut self, len: usize) {
         self.lines.resize(len.div_ceil(LINE), Line([0.0; LINE]));

@@ -76,10 +76,6 @@ impl Panels {
         self.width
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.columns.div_ceil(self.width.max(1))
-    }
-
     /// The panel's `depth` rows of `width` numbers.
     pub(crate) fn panel(&self, index: usize) -> &[f32] {
         &self.data[index * self.width * self.depth..][..self.width * self.depth]

@@ -28,7 +28,6 @@ pub(crate) trait Simd: Copy {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
-    unsafe fn sqrt(a: Self::V) -> Self::V;
     /// a · b + c
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The smaller one; `b` where either is NaN.
@@ -122,10 +121,6 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn div(a: Four, b: Four) -> Four {
         zip(a, b, |a, b| a / b)
-    }
-    #[inline(always)]
-    unsafe fn sqrt(a: Four) -> Four {
-        map(a, f32::sqrt)
     }
     #[inline(always)]
     unsafe fn fma(a: Four, b: Four, c: Four) -> Four {
@@ -248,11 +243,6 @@ impl Simd for Avx2 {
     unsafe fn div(a: __m256, b: __m256) -> __m256 {
         // SAFETY: see above.
         unsafe { _mm256_div_ps(a, b) }
-    }
-    #[inline(always)]
-    unsafe fn sqrt(a: __m256) -> __m256 {
-        // SAFETY: see above.
-        unsafe { _mm256_sqrt_ps(a) }
     }
     #[inline(always)]
     unsafe fn fma(a: __m256, b: __m256, c: __m256) -> __m256 {
@@ -380,11 +370,6 @@ impl Simd for Avx512 {
         unsafe { _mm512_div_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn sqrt(a: __m512) -> __m512 {
-        // SAFETY: see above.
-        unsafe { _mm512_sqrt_ps(a) }
-    }
-    #[inline(always)]
     unsafe fn fma(a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: see above.
         unsafe { _mm512_fmadd_ps(a, b, c) }
@@ -444,7 +429,7 @@ macro_rules! kernel {
     ($(#[$meta:meta])* unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $generic:ident) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
-        pub(crate) unsafe fn $name(path: $crate::isa::Path, $($arg: $ty),*) $(-> $ret)? {
+        unsafe fn $name(path: $crate::isa::Path, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             unsafe fn avx512($($arg: $ty),*) $(-> $ret)? {

@@ -47,7 +47,7 @@ struct Wrong {
     /// Changes each node before the graph is prepared.
     op: fn(&mut Node),
     /// Changes each output after a run.
-    output: fn(&mut Vec<f32>),
+    output: fn(&mut [f32]),
     /// Called at each run with its number.
     noise: fn(u32) -> f32,
 }
@@ -56,7 +56,7 @@ const RIGHT: Wrong = Wrong { op: |_| (), output: |_| (), noise: |_| 0.0 };
 
 struct WrongPlan {
     inner: Box<dyn Plan>,
-    output: fn(&mut Vec<f32>),
+    output: fn(&mut [f32]),
     noise: f32,
 }
 
@@ -104,9 +104,10 @@ impl Plan for WrongPlan {
     }
 }
 
-/// Names of the rows that fail.
-fn failed(executor: &Wrong) -> Vec<String> {
-    let outcomes = rows().into_iter().flat_map(|row| check_row(executor, &row)).collect::<Vec<_>>();
+/// Names of the rows that fail, of those whose name starts so.
+fn failed(executor: &Wrong, prefix: &str) -> BTreeSet<String> {
+    let rows = rows().into_iter().filter(|row| row.name.starts_with(prefix));
+    let outcomes: Vec<Outcome> = rows.flat_map(|row| check_row(executor, &row)).collect();
     let failed = outcomes.into_iter().filter(|o| matches!(o.verdict, Verdict::Failed { .. }));
     failed.map(|o| o.row).collect()
 }
@@ -114,7 +115,7 @@ fn failed(executor: &Wrong) -> Vec<String> {
 #[test]
 fn an_executor_that_is_slightly_off_fails_nearly_everywhere() {
     let off = Wrong { output: |y| y.iter_mut().for_each(|x| *x *= 1.005), ..RIGHT };
-    let failed: BTreeSet<String> = failed(&off).into_iter().collect();
+    let failed = failed(&off, "");
     let passed: Vec<String> =
         rows().into_iter().map(|r| r.name).filter(|name| !failed.contains(name)).collect();
     // A log softmax over one element, and a step without a gradient, give only zeros.
@@ -123,23 +124,29 @@ fn an_executor_that_is_slightly_off_fails_nearly_everywhere() {
 
 #[test]
 fn an_executor_with_one_wrong_element_fails() {
-    let off = Wrong { output: |y| y.last_mut().into_iter().for_each(|x| *x = *x * 1.01 + 1e-3), ..RIGHT };
-    let failed: BTreeSet<String> = failed(&off).into_iter().collect();
+    let off = Wrong { output: one_wrong, ..RIGHT };
+    fn one_wrong(y: &mut [f32]) {
+        if let Some(x) = y.iter_mut().rfind(|x| x.is_finite()) {
+            *x = *x * 1.01 + 1e-3;
+        }
+    }
+    let failed = failed(&off, "");
     let passed: Vec<String> =
         rows().into_iter().map(|r| r.name).filter(|name| !failed.contains(name)).collect();
-    // Where the last element is infinite or NaN, this changes nothing.
-    assert!(passed.len() <= 12, "{passed:?}");
+    // Below rounding: some of these outputs are around 1e20.
+    assert!(passed.len() <= 3, "{passed:?}");
 }
 
 #[test]
 fn two_plans_that_differ_in_one_bit_fail() {
     let off = Wrong { noise: |plan| if plan % 2 == 0 { 0.0 } else { 1e-7 }, ..RIGHT };
-    assert!(failed(&off).iter().any(|name| name.starts_with("prediction of a two-layer LSTM")));
+    assert!(!failed(&off, "prediction of a two-layer LSTM").is_empty());
 }
 
 #[test]
 fn a_wrong_op_fails_its_rows() {
-    let cases: [(&str, fn(&mut Node)); 9] = [
+    type Break = fn(&mut Node);
+    let cases: [(&str, Break); 9] = [
         ("gelu", |node| {
             if node.op == Op::Unary(UnaryOp::Gelu) {
                 node.op = Op::Unary(UnaryOp::Relu);
@@ -187,9 +194,59 @@ fn a_wrong_op_fails_its_rows() {
         }),
     ];
     for (prefix, op) in cases {
-        let failed = failed(&Wrong { op, ..RIGHT });
-        assert!(failed.iter().any(|name| name.starts_with(prefix)), "{prefix}: {failed:?}");
+        assert!(!failed(&Wrong { op, ..RIGHT }, prefix).is_empty(), "{prefix}");
     }
+}
+
+/// The reference, but every state starts at zero, and a sliding plan answers from the first row on.
+struct Hasty;
+
+struct HastySliding(Box<dyn SlidingPlan>);
+
+impl Executor for Hasty {
+    fn name(&self) -> &str {
+        "hasty"
+    }
+
+    fn prepare(&self, graph: &Graph, batches: &[usize]) -> Result<Box<dyn Plan>, PrepareError> {
+        let mut graph = graph.clone();
+        graph.states.iter_mut().for_each(|state| state.initial = Initial::Zeros);
+        Interpreter.prepare(&graph, batches)
+    }
+
+    fn prepare_sliding(
+        &self,
+        graph: &Graph,
+        window: usize,
+        streams: usize,
+    ) -> Result<Box<dyn SlidingPlan>, PrepareError> {
+        Ok(Box::new(HastySliding(Interpreter.prepare_sliding(graph, window, streams)?)))
+    }
+}
+
+impl SlidingPlan for HastySliding {
+    fn push(&mut self, stream: usize, row: &[f32], output: &mut Vec<f32>) -> Result<bool, RunError> {
+        self.0.push(stream, row, output).map(|_| true)
+    }
+
+    fn settle(&mut self, stream: usize) -> Result<(), RunError> {
+        self.0.settle(stream)
+    }
+
+    fn reset(&mut self, stream: usize) {
+        self.0.reset(stream);
+    }
+}
+
+#[test]
+fn a_wrong_start_and_an_early_answer_fail() {
+    let detail = |outcomes: Vec<Outcome>| match &outcomes[0].verdict {
+        Verdict::Failed { detail } => detail.clone(),
+        other => panic!("{other:?}"),
+    };
+    let row = rows().into_iter().find(|row| row.name == "states start").unwrap();
+    assert_eq!(detail(check_row(&Hasty, &row)), "state \"constant\" doesn't start as the graph says");
+    assert_eq!(detail(check_sliding(&Hasty)), "round 0, stream 0: push said true");
 }
 
 #[test]

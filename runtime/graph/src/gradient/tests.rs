@@ -107,13 +107,11 @@ fn compare(
             continue;
         }
         let largest = computed.iter().fold(1.0f64, |a, b| a.max(b.abs()));
-        for element in 0..data[input].len() {
+        for (element, rule) in computed.iter().enumerate() {
             let difference = central_difference(graph, data, input, element);
-            let error = (difference - computed[element]).abs();
             assert!(
-                error <= TOLERANCE * largest,
-                "{name}: input {input}, element {element}: rule {}, difference {difference}",
-                computed[element]
+                (difference - rule).abs() <= TOLERANCE * largest,
+                "{name}: input {input}, element {element}: rule {rule}, difference {difference}"
             );
         }
     }

@@ -1,4 +1,5 @@
 //! Dropout, layer normalisation, the LSTM and AdamW, each with its backward form, step by step.
+#![allow(clippy::needless_range_loop)] // The indices are the formulas'.
 
 use super::arrays::Array;
 use super::elementwise::sigmoid;

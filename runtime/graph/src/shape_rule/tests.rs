@@ -83,6 +83,7 @@ fn contraction_and_reduction() {
     check(matmul(false, false), "B,2,5,3; 3,4", Ok("B,2,5,4"));
     check(matmul(false, false), "B,3; 4,3", Err("the inner dimensions 3 and 4 differ"));
     check(matmul(false, false), "2,3; B,3,4", Err("leading dimensions"));
+    check(matmul(false, false), "B,2,3; 5,3,4", Err("leading dimensions"));
     check(matmul(false, false), "3; 3,4", Err("two or more dimensions"));
     check(matmul(false, true), "B,3; B,3", Err("more than one dimension"));
     let reduce = |axes: &[usize], keep| Op::Reduce { op: ReduceOp::Sum, axes: axes.to_vec(), keep };

@@ -40,7 +40,8 @@ fn broken(change: impl FnOnce(&mut Graph)) -> String {
 #[test]
 fn every_mistake_is_named() {
     assert_eq!(broken(|_| ()), "");
-    let cases: Vec<(Box<dyn FnOnce(&mut Graph)>, &str)> = vec![
+    type Break = Box<dyn FnOnce(&mut Graph)>;
+    let cases: Vec<(Break, &str)> = vec![
         (Box::new(|g| g.nodes[2].inputs[1] = value(2, 0)), "input 2:0 isn't a value of an earlier node"),
         (Box::new(|g| g.nodes[2].inputs[1] = value(4, 0)), "input 4:0 isn't a value of an earlier node"),
         (Box::new(|g| g.nodes[2].inputs[1] = value(1, 1)), "input 1:1 isn't a value of an earlier node"),

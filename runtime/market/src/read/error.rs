@@ -9,6 +9,8 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BadReason {
     TooFewCells,
+    /// More than the first line has: a comma inside a number, perhaps.
+    TooManyCells,
     Empty,
     Encoding,
     Time,
@@ -20,12 +22,15 @@ pub enum BadReason {
     Inverted,
     Symbol,
     Timeframe,
+    /// Not JSON, or not of the fields that the feed has.
+    Json,
 }
 
 impl fmt::Display for BadReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             BadReason::TooFewCells => "too few cells",
+            BadReason::TooManyCells => "more cells than columns",
             BadReason::Empty => "empty cell",
             BadReason::Encoding => "not UTF-8",
             BadReason::Time => "time not in the format of the file",
@@ -36,11 +41,12 @@ impl fmt::Display for BadReason {
             BadReason::Inverted => "high or low inside open and close",
             BadReason::Symbol => "not a symbol",
             BadReason::Timeframe => "not a timeframe",
+            BadReason::Json => "not a message of this feed",
         })
     }
 }
 
-/// One row that is not a good bar.
+/// One row that is not what the file should hold.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BadRow {
     /// From 1. Of a Parquet file: the row.
@@ -72,6 +78,7 @@ pub enum ReadError {
     },
     Limit {
         file: String,
+        /// 0 where it is the file as a whole.
         line: u64,
         what: &'static str,
         limit: u64,
@@ -113,6 +120,10 @@ pub enum ReadError {
     NoSymbol {
         file: String,
     },
+    /// The name of a file of ticks does not start with its day.
+    NoDay {
+        file: String,
+    },
     NoSuchSymbol {
         file: String,
         symbol: String,
@@ -142,7 +153,8 @@ impl fmt::Display for ReadError {
                 write!(f, "{file} can't be read after line {line}: {source}; fetch the file again")
             }
             ReadError::Limit { file, line, what, limit } => {
-                write!(f, "{file} line {line}: more than {limit} {what}; split the file, or raise the limit")
+                let place = if *line > 0 { format!(" line {line}") } else { String::new() };
+                write!(f, "{file}{place}: more than {limit} {what}; split the file, or raise the limit")
             }
             ReadError::Empty { file } => write!(f, "{file} holds no bars"),
             ReadError::Columns { file, found, missing } => write!(
@@ -172,6 +184,12 @@ impl fmt::Display for ReadError {
                 "{file} line {line}: {symbol} at {time} comes after {after}; sort the file, or read with sorting"
             ),
             ReadError::NoSymbol { file } => write!(f, "{file} has no symbol column; say which symbol it is"),
+            ReadError::NoDay { file } => {
+                write!(
+                    f,
+                    "the name of {file} must start with the day of its ticks, as in 20131007_trade.csv.gz"
+                )
+            }
             ReadError::NoSuchSymbol { file, symbol } => write!(f, "{file} has no bars of {symbol}"),
             ReadError::NoTimeframe { file, symbol } => write!(
                 f,

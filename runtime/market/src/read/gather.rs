@@ -57,8 +57,11 @@ pub(crate) struct Gather<'a> {
     options: &'a ReadOptions,
     pub(crate) divisor: f64,
     streams: Vec<Stream>,
-    by_name: HashMap<(String, String), usize>,
-    newest: (String, String, usize),
+    /// By [`name_into`].
+    by_name: HashMap<String, usize>,
+    newest: Option<usize>,
+    newest_name: String,
+    name: String,
     pub(crate) rows: u64,
     pub(crate) bad: BTreeMap<BadReason, BadCount>,
     pub(crate) duplicates: u64,
@@ -75,7 +78,9 @@ impl<'a> Gather<'a> {
             divisor: 1.0,
             streams: Vec::new(),
             by_name: HashMap::new(),
-            newest: (String::new(), String::new(), usize::MAX),
+            newest: None,
+            newest_name: String::new(),
+            name: String::new(),
             rows: 0,
             bad: BTreeMap::new(),
             duplicates: 0,
@@ -92,9 +97,9 @@ impl<'a> Gather<'a> {
         symbol: Option<&str>,
         timeframe: Option<&str>,
     ) -> Result<Place, ReadError> {
-        let names = (symbol.unwrap_or(""), timeframe.unwrap_or(""));
-        if self.newest.2 != usize::MAX && (self.newest.0.as_str(), self.newest.1.as_str()) == names {
-            return Ok(Place::Stream(self.newest.2));
+        name_into(&mut self.name, symbol, timeframe);
+        if let Some(at) = self.newest.filter(|_| self.name == self.newest_name) {
+            return Ok(Place::Stream(at));
         }
         let wanted = &self.options.symbol;
         if let (Some(wanted), Some(found)) = (wanted, symbol)
@@ -110,8 +115,7 @@ impl<'a> Gather<'a> {
             Some(Ok(found)) => Some(found),
             Some(Err(_)) => return Ok(Place::Bad(BadReason::Timeframe)),
         };
-        let key = (names.0.to_owned(), names.1.to_owned());
-        let at = match self.by_name.get(&key) {
+        let at = match self.by_name.get(&self.name) {
             Some(&at) => at,
             None => {
                 let symbol = match (symbol.map(Symbol::new), wanted) {
@@ -135,11 +139,12 @@ impl<'a> Gather<'a> {
                     rows: Vec::new(),
                     out_of_order: 0,
                 });
-                self.by_name.insert(key.clone(), self.streams.len() - 1);
+                self.by_name.insert(self.name.clone(), self.streams.len() - 1);
                 self.streams.len() - 1
             }
         };
-        self.newest = (key.0, key.1, at);
+        self.newest = Some(at);
+        self.newest_name.clone_from(&self.name);
         Ok(Place::Stream(at))
     }
 
@@ -310,6 +315,14 @@ impl<'a> Gather<'a> {
         *rows = kept;
         Ok(())
     }
+}
+
+/// One text for both; names that are taken hold no line break.
+fn name_into(name: &mut String, symbol: Option<&str>, timeframe: Option<&str>) {
+    name.clear();
+    name.push_str(symbol.unwrap_or(""));
+    name.push('\n');
+    name.push_str(timeframe.unwrap_or(""));
 }
 
 fn bar(key: &StreamKey, row: &Row, label: Label) -> Bar {

@@ -1,5 +1,7 @@
 //! What the reader of a file may say about it, and what to do with rows that are not good bars.
 
+use std::str::FromStr;
+
 use crate::bar::{Symbol, Timeframe};
 use crate::read::clock::TimeFormat;
 
@@ -75,6 +77,62 @@ pub enum OnDisorder {
     Refuse,
 }
 
+impl FromStr for Style {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "auto" => Style::Auto,
+            "header" => Style::Header,
+            "lean-equity" => Style::LeanEquity,
+            "lean-fx" => Style::LeanForex,
+            "binance" => Style::BinanceKlines,
+            "plain" => Style::Plain,
+            _ => {
+                return Err(format!(
+                    "style '{name}' must be auto, header, lean-equity, lean-fx, binance or plain"
+                ));
+            }
+        })
+    }
+}
+
+impl FromStr for Label {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        match name {
+            "open" => Ok(Label::Open),
+            "close" => Ok(Label::Close),
+            _ => Err(format!("label '{name}' must be open or close")),
+        }
+    }
+}
+
+impl FromStr for TimeFormat {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "epoch" => TimeFormat::Epoch,
+            "epoch-s" => TimeFormat::EpochSeconds,
+            "epoch-ms" => TimeFormat::EpochMillis,
+            "epoch-us" => TimeFormat::EpochMicros,
+            "epoch-ns" => TimeFormat::EpochNanos,
+            "year-first" => TimeFormat::YearFirst,
+            "day-first" => TimeFormat::DayFirst,
+            "month-first" => TimeFormat::MonthFirst,
+            "compact" => TimeFormat::Compact,
+            _ => {
+                return Err(format!(
+                    "time format '{name}' must be epoch, epoch-s, epoch-ms, epoch-us, epoch-ns, year-first, \
+                     day-first, month-first or compact"
+                ));
+            }
+        })
+    }
+}
+
 /// Bounds on what one file may ask of the reader.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -99,5 +157,23 @@ impl Default for Limits {
             symbols: 20_000,
             page_bytes: 64 << 20,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!("lean-fx".parse(), Ok(Style::LeanForex));
+        assert_eq!("close".parse(), Ok(Label::Close));
+        assert_eq!("epoch-ms".parse(), Ok(TimeFormat::EpochMillis));
+        for name in ["auto", "header", "lean-equity", "lean-fx", "binance", "plain"] {
+            assert!(name.parse::<Style>().is_ok());
+        }
+        assert!("x".parse::<Style>().is_err_and(|e| e.contains("lean-equity")));
+        assert!("x".parse::<TimeFormat>().is_err_and(|e| e.contains("month-first")));
+        assert!("x".parse::<Label>().is_err());
     }
 }

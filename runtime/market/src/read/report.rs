@@ -155,9 +155,10 @@ fn holds_saturday(from: Timestamp, to: Timestamp) -> bool {
     const DAY_NS: i64 = 86_400_000_000_000;
     // 1970-01-03 was a Saturday.
     let offset = 2 * DAY_NS;
+    // The first Saturday that starts at or after `from`.
     let week = from.0.saturating_sub(offset).saturating_add(7 * DAY_NS - 1).div_euclid(7 * DAY_NS);
     let saturday = week.saturating_mul(7 * DAY_NS).saturating_add(offset);
-    saturday >= from.0 && saturday.saturating_add(DAY_NS) <= to.0
+    saturday.saturating_add(DAY_NS) <= to.0
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -48,6 +48,7 @@ fn good_rows() {
     assert_eq!(show(read(&THREE.replace('\n', "\r\n"), &options())), "X 1m: 1=1 2=2 3=3");
     assert_eq!(show(read(&THREE.replace('\n', "\n\n  \n"), &options())), "X 1m: 1=1 2=2 3=3");
     assert_eq!(show(read(THREE.trim_end(), &options())), "X 1m: 1=1 2=2 3=3");
+    assert_eq!(show(read(&THREE.replace('\n', ",, \n"), &options())), "X 1m: 1=1 2=2 3=3");
     let quoted = "60,\"1\",\"1\", 1 ,1,0\n120,2,2,2,2,0\n";
     assert_eq!(show(read(quoted, &options())), "X 1m: 1=1 2=2");
     let text = "\u{feff}close;low;high;open;time\n1;1;1;1;60\n2;2;2;2;120".as_bytes().to_vec();
@@ -59,6 +60,7 @@ fn bad_rows_name_their_place_or_are_counted() {
     let skipping = ReadOptions { on_bad: OnBad::Skip, ..options() };
     for (row, expect) in [
         ("240,1,1,1", "column close: '': too few cells"),
+        ("240,1,1,234.5,1,1,0", "column volume: '1': more cells than columns"),
         ("240,1,1,1,,0", "column close: '': empty cell"),
         ("240,1,abc,1,1,0", "column high: 'abc': not a number"),
         ("240,1,nan,1,1,0", "column high: 'NaN': price not finite and above zero"),
@@ -169,6 +171,10 @@ fn labels_zones_and_scales() {
     let halves: Vec<i64> = bars.iter().map(|b| b.open_time.0 / 1_800_000_000_000).collect();
     assert_eq!(halves, [0, 1, 2, 3, 4, 5].map(|i| halves[0] + i));
     assert_eq!(bars[0].open_time, Timestamp::parse("2024-11-03T04:30:00Z").expect("time"));
+    // The hour that comes twice, without anything between.
+    let twice = "2024-11-03 00:00,1,1,1,1,0\n2024-11-03 01:00,2,2,2,2,0\n2024-11-03 01:00,3,3,3,3,0\n";
+    let bars = read(twice, &york).expect("read").streams.remove(0).1;
+    assert_eq!(bars.iter().map(|b| b.open_time.0 / 3_600_000_000_000 % 24).collect::<Vec<_>>(), [4, 5, 6]);
     let spring = "2024-03-10 01:00,1,1,1,1,0\n2024-03-10 02:00,1,1,1,1,0\n2024-03-10 03:00,1,1,1,1,0\n";
     let skipped = show(read(spring, &york));
     assert!(skipped.contains("'2024-03-10 02:00': local time skipped by the clock"), "{skipped}");

@@ -247,6 +247,9 @@ impl RowReader<'_> {
 
     fn raw(&mut self, line: u64, cells: &Cells) -> Result<RawRow, BadCell> {
         let columns = self.columns;
+        if (columns.names.len()..cells.len()).any(|at| cells.get(at) != Ok("")) {
+            return Err((columns.names.len() - 1, BadReason::TooManyCells));
+        }
         let get = |at: usize| match cells.get(at) {
             Ok("") => Err((at, BadReason::Empty)),
             Ok(text) => Ok(text),

@@ -51,7 +51,7 @@ impl std::error::Error for ResampleError {}
 pub fn resample(bars: &[Bar], to: Timeframe, partial: Partial) -> Result<Vec<Bar>, ResampleError> {
     let Some(first) = bars.first() else { return Ok(Vec::new()) };
     let from = first.key.timeframe;
-    if to.seconds() % from.seconds() != 0 {
+    if !to.seconds().is_multiple_of(from.seconds()) {
         return Err(ResampleError::Timeframe { from, to });
     }
     let whole = to.seconds() / from.seconds();
@@ -88,7 +88,7 @@ pub fn resample(bars: &[Bar], to: Timeframe, partial: Partial) -> Result<Vec<Bar
 fn edge(time: Timestamp, to: Timeframe) -> Timestamp {
     const WEEK_SECONDS: u32 = 604_800;
     // 1970-01-05 was a Monday.
-    let offset = if to.seconds() % WEEK_SECONDS == 0 { 4 * 86_400_000_000_000 } else { 0 };
+    let offset = if to.seconds().is_multiple_of(WEEK_SECONDS) { 4 * 86_400_000_000_000 } else { 0 };
     Timestamp(time.0.saturating_sub(time.0.saturating_sub(offset).rem_euclid(to.nanos())))
 }
 

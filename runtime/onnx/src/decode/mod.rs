@@ -17,7 +17,7 @@ use graph::{Builder, CodecError, Graph, Initial, NodeId, Op, Shape, Tensor, Valu
 
 use crate::proto::{self, GraphProto, ModelProto, TensorProto, ValueInfoProto};
 use crate::tensor::{self, Literal};
-use crate::{OPSETS_READ, clip};
+use crate::{OPSETS_READ, clip, limits};
 use call::Call;
 use entry::{Entry, View};
 use integers::{Integer, Integers};
@@ -28,6 +28,7 @@ pub fn decode(model: ModelProto) -> Result<Graph, CodecError> {
     let Some(graph) = model.graph else {
         return Err(CodecError::Malformed("it has no graph".into()));
     };
+    limits::check_counts(&graph).map_err(CodecError::Malformed)?;
     let mut decoder = Decoder {
         builder: Builder::new(),
         entries: HashMap::new(),

@@ -7,11 +7,17 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::{encode, model};
-use crate::proto::{ModelProto, NodeProto};
-use crate::{Onnx, proto};
+use crate::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use crate::{Onnx, limits, proto};
 
 /// Far above what a file of a few kilobytes takes, on a machine that is busy with other tests.
 const DECODE_MAX: Duration = Duration::from_secs(5);
+
+/// The rounds of a fuzzing loop: 50 times as many where `ALPHAPLUS_COUNTS=full`, as in `cargo xtask soak`.
+fn rounds(reduced: usize) -> usize {
+    let is_full = std::env::var_os("ALPHAPLUS_COUNTS").is_some_and(|counts| counts == "full");
+    if is_full { 50 * reduced } else { reduced }
+}
 
 /// A generator of reproducible noise (splitmix64).
 struct Noise(u64);
@@ -75,7 +81,7 @@ fn mutants_of_a_valid_file() {
     let mut noise = Noise(1);
     let mut pool = vec![encode(&model())];
     let (mut decoded, mut refused) = (0, 0);
-    for _ in 0..20_000 {
+    for _ in 0..rounds(20_000) {
         let mut bytes = pool[noise.below(pool.len())].clone();
         for _ in 0..1 + noise.below(3) {
             mutate(&mut bytes, &mut noise);
@@ -98,7 +104,7 @@ fn mutants_of_a_valid_file() {
 fn mutants_of_the_messages() {
     let original = ModelProto::decode(encode(&model()).as_slice()).unwrap();
     let mut noise = Noise(2);
-    for _ in 0..5_000 {
+    for _ in 0..rounds(5_000) {
         let mut mutant = original.clone();
         for _ in 0..1 + noise.below(3) {
             mutate_messages(&mut mutant, &mut noise);
@@ -241,4 +247,37 @@ fn a_large_constant_is_looked_through_once() {
         graph.node.push(copy);
     }
     assert_eq!(decode(&file.encode_to_vec()), Ok(()));
+}
+
+/// As many weights, inputs and outputs as there may be, where each name is looked for among the others; one
+/// more is refused.
+#[test]
+fn many_names_are_quick() {
+    for (many, fits) in [(limits::NAMES_MAX - 16, true), (limits::NAMES_MAX + 1, false)] {
+        for build in [many_weights, many_inputs, many_outputs] {
+            let mut file = ModelProto::decode(encode(&model()).as_slice()).unwrap();
+            build(file.graph.as_mut().unwrap(), many);
+            let result = decode(&file.encode_to_vec());
+            assert_eq!(result.is_ok(), fits, "{many}: {result:?}");
+        }
+    }
+}
+
+fn many_weights(graph: &mut GraphProto, count: usize) {
+    let weights = (0..count).map(|i| crate::tensor::float_proto(&format!("w{i}"), &[1], &[1.0]));
+    graph.initializer.extend(weights);
+}
+
+fn many_inputs(graph: &mut GraphProto, count: usize) {
+    let first = graph.input[0].clone();
+    graph.input.extend((0..count).map(|i| ValueInfoProto { name: format!("i{i}"), ..first.clone() }));
+}
+
+fn many_outputs(graph: &mut GraphProto, count: usize) {
+    let first = graph.output[0].clone();
+    for i in 0..count {
+        let name = format!("o{i}");
+        graph.node.push(node("Identity", &["features"], &name));
+        graph.output.push(ValueInfoProto { name, ..first.clone() });
+    }
 }

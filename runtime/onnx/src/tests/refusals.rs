@@ -63,6 +63,19 @@ fn a_batch_that_no_input_has() {
 }
 
 #[test]
+fn more_states_than_would_be_read() {
+    let mut b = Builder::new();
+    let one = graph::Tensor::scalar(1.0);
+    for i in 0..=crate::limits::NAMES_MAX {
+        let w = b.state(&format!("w{i}"), Shape::scalar(), Initial::Given(one.clone()), true).unwrap();
+        if i == 0 {
+            b.output("y", w).unwrap();
+        }
+    }
+    check(&b.finish().unwrap(), "graph", "initialisers");
+}
+
+#[test]
 fn graphs_that_fail_their_check() {
     let mut graph = super::model();
     graph.nodes.swap(0, 12);

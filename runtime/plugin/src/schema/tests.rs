@@ -26,7 +26,10 @@ fn defaults_fill_what_is_not_given() {
 #[test]
 fn values_out_of_range_are_named_with_their_range() {
     let refused = |value: Value| sample().fill(&map(value)).expect_err("refused").to_string();
-    assert_eq!(refused(json!({"hidden": 513})), "option \"hidden\" is 513; it must be a whole number from 1 to 512");
+    assert_eq!(
+        refused(json!({"hidden": 513})),
+        "option \"hidden\" is 513; it must be a whole number from 1 to 512"
+    );
     assert!(refused(json!({"hidden": 0})).contains("from 1 to 512"));
     assert!(refused(json!({"hidden": 1.5})).contains("whole number"));
     assert!(refused(json!({"hidden": "64"})).contains("whole number"));
@@ -34,7 +37,10 @@ fn values_out_of_range_are_named_with_their_range() {
     assert!(refused(json!({"rate": 0.91})).contains("a number from 0 to 0.9"));
     assert!(refused(json!({"bias": 1})).contains("true or false"));
     assert!(refused(json!({"cell": "rnn"})).contains("one of lstm, gru"));
-    assert_eq!(refused(json!({"hiden": 1})), "there is no option \"hiden\"; there are bias, cell, hidden, rate");
+    assert_eq!(
+        refused(json!({"hiden": 1})),
+        "there is no option \"hiden\"; there are bias, cell, hidden, rate"
+    );
 }
 
 #[test]
@@ -49,11 +55,19 @@ fn a_wrong_schema_names_the_property() {
     let one = |property: &str| {
         Schema::parse(&format!(r#"{{"properties": {{"x": {property}}}}}"#)).expect_err(property).to_string()
     };
-    assert!(one(r#"{"type": "integer", "minimum": 1, "maximum": 2}"#).contains("\"x\" must have a \"default\""));
+    assert!(
+        one(r#"{"type": "integer", "minimum": 1, "maximum": 2}"#).contains("\"x\" must have a \"default\"")
+    );
     assert!(one(r#"{"type": "integer", "maximum": 2, "default": 1}"#).contains("must have a \"minimum\""));
-    assert!(one(r#"{"type": "integer", "minimum": 1, "maximum": 2, "default": 3}"#).contains("not within 1 and 2"));
+    assert!(
+        one(r#"{"type": "integer", "minimum": 1, "maximum": 2, "default": 3}"#)
+            .contains("not within 1 and 2")
+    );
     assert!(one(r#"{"type": "integer", "minimum": 2, "maximum": 1, "default": 1}"#).contains("not within"));
-    assert!(one(r#"{"type": "number", "minimum": "a", "maximum": 1, "default": 1}"#).contains("not a finite number"));
+    assert!(
+        one(r#"{"type": "number", "minimum": "a", "maximum": 1, "default": 1}"#)
+            .contains("not a finite number")
+    );
     assert!(one(r#"{"type": "boolean", "default": 1}"#).contains("not true or false"));
     assert!(one(r#"{"type": "string", "default": "a"}"#).contains("must have a \"enum\""));
     assert!(one(r#"{"type": "string", "enum": [], "default": "a"}"#).contains("0 choices"));
@@ -71,7 +85,8 @@ fn a_schema_has_limits() {
     assert!(matches!(shape("{}"), SchemaError::Shape(_)));
     assert!(matches!(shape(r#"{"properties": {}, "allOf": []}"#), SchemaError::Shape(_)));
     assert!(matches!(shape(&" ".repeat(70_000)), SchemaError::TooLong { bytes: 70_000 }));
-    let many: Vec<String> = (0..200).map(|i| format!(r#""p{i}": {{"type": "boolean", "default": true}}"#)).collect();
+    let many: Vec<String> =
+        (0..200).map(|i| format!(r#""p{i}": {{"type": "boolean", "default": true}}"#)).collect();
     let many = format!(r#"{{"properties": {{{}}}}}"#, many.join(","));
     assert_eq!(shape(&many), SchemaError::TooManyProperties(200));
     let long = format!(r#"{{"properties": {{"{}": {{}}}}}}"#, "n".repeat(65));

@@ -59,7 +59,8 @@ pub(super) fn package(dir: &Path, tools: &Tools) -> Result<Package, ToolchainErr
     let mut command = cargo(tools, dir);
     command.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(&manifest);
     let json = run(command, &mut |_| ())?.map_err(not)?;
-    let metadata: Metadata = serde_json::from_slice(&json).map_err(|e| not(format!("cargo metadata: {e}")))?;
+    let metadata: Metadata =
+        serde_json::from_slice(&json).map_err(|e| not(format!("cargo metadata: {e}")))?;
     let found = metadata.packages.into_iter().find(|package| package.manifest_path == manifest);
     let found = found.ok_or_else(|| not("Cargo.toml has no [package]".into()))?;
     if !found.targets.iter().any(|target| target.crate_types.iter().any(|kind| kind == "cdylib")) {
@@ -108,8 +109,8 @@ pub(super) fn build(
     std::fs::read(&module).map_err(|e| ToolchainError::Io { path: module, message: e.to_string() })
 }
 
-/// Takes the folders of the plugin and of the registry out of panic messages and line tables. Being set, it also keeps the
-/// user's own flags out.
+/// Takes the folders of the plugin and of the registry out of panic messages and line tables. Being set, it
+/// also keeps the user's own flags out.
 fn path_flags(package: &Package) -> String {
     let root = package.workspace_root.to_string_lossy().into_owned();
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
@@ -131,12 +132,14 @@ fn cargo(tools: &Tools, dir: &Path) -> Command {
     command
 }
 
-/// A command without the cargo and rustc settings of this process's environment, which `cargo run` and users set.
+/// A command without the cargo and rustc settings of this process's environment, which `cargo run` and users
+/// set.
 pub(super) fn clean(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        let keep = text == "CARGO_HOME" || ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR"].iter().any(|p| text.starts_with(p));
+        let keep = text == "CARGO_HOME"
+            || ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR"].iter().any(|p| text.starts_with(p));
         let ours = text.starts_with("CARGO") || text.starts_with("RUSTC") || text.starts_with("RUSTFLAGS");
         if ours && !keep {
             command.env_remove(&name);
@@ -145,13 +148,15 @@ pub(super) fn clean(program: &Path) -> Command {
     command
 }
 
-/// Runs to the end; stderr goes to `progress` by lines. What it printed, or, where it failed, the end of its stderr.
+/// Runs to the end; stderr goes to `progress` by lines. What it printed, or, where it failed, the end of its
+/// stderr.
 pub(super) fn run(
     mut command: Command,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Result<Vec<u8>, String>, ToolchainError> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let failed = |e: std::io::Error| ToolchainError::Start { program: program.clone(), message: e.to_string() };
+    let failed =
+        |e: std::io::Error| ToolchainError::Start { program: program.clone(), message: e.to_string() };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let stdout = child.stdout.take();
@@ -169,6 +174,9 @@ pub(super) fn run(
         tail.push_back(line);
     }
     let status = child.wait().map_err(failed)?;
-    let output = reader.join().map_err(|_| failed(std::io::Error::other("its output could not be read")))?.map_err(failed)?;
+    let output = reader
+        .join()
+        .map_err(|_| failed(std::io::Error::other("its output could not be read")))?
+        .map_err(failed)?;
     if status.success() { Ok(Ok(output)) } else { Ok(Err(Vec::from(tail).join("\n"))) }
 }

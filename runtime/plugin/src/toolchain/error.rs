@@ -6,24 +6,44 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToolchainError {
     /// Neither route can build. Each entry is a route and what it lacks.
-    NoToolchain { tried: Vec<super::Candidate> },
+    NoToolchain {
+        tried: Vec<super::Candidate>,
+    },
     /// A program could not be started.
-    Start { program: String, message: String },
+    Start {
+        program: String,
+        message: String,
+    },
     /// Building Debian's std failed.
-    Sysroot { output: String },
+    Sysroot {
+        output: String,
+    },
     /// The folder is not a plugin crate; what is wrong with it and what to write.
-    NotAPlugin { dir: PathBuf, message: String },
+    NotAPlugin {
+        dir: PathBuf,
+        message: String,
+    },
     /// cargo failed; the end of what it said.
-    Compile { output: String },
+    Compile {
+        output: String,
+    },
     /// The module imports what no host offers.
-    Imports { names: Vec<String> },
+    Imports {
+        names: Vec<String>,
+    },
     /// The module exports neither of the two interfaces.
     NoExport,
     /// Cargo.toml says another kind than the code exports.
-    Kind { declared: String, exported: &'static str },
+    Kind {
+        declared: String,
+        exported: &'static str,
+    },
     /// The module can't be made a component.
     Component(String),
-    Io { path: PathBuf, message: String },
+    Io {
+        path: PathBuf,
+        message: String,
+    },
 }
 
 impl fmt::Display for ToolchainError {
@@ -44,17 +64,25 @@ impl fmt::Display for ToolchainError {
             ToolchainError::Imports { names } => write!(
                 f,
                 "the plugin needs {}, which no host offers: it has a log and, for an architecture, the graph; \
-                 no files, clock, network or JavaScript. Take out the dependency, or turn off its features, that ask for it",
+                 no files, clock, network or JavaScript. Take out the dependency that asks for it, or turn off \
+                 the feature of it that does",
                 names.join(", ")
             ),
             ToolchainError::NoExport => {
-                write!(f, "the plugin exports nothing: end src/lib.rs with alphaplus_plugin::export_features!(YourType); or export_architecture!")
+                write!(
+                    f,
+                    "the plugin exports nothing: end src/lib.rs with \
+                     alphaplus_plugin::export_features!(YourType); or export_architecture!"
+                )
             }
             ToolchainError::Kind { declared, exported } => write!(
                 f,
-                "Cargo.toml says [package.metadata.alphaplus] kind = \"{declared}\", but the code exports {exported}; change one of them"
+                "Cargo.toml says [package.metadata.alphaplus] kind = \"{declared}\", but the code \
+                 exports {exported}; change one of them"
             ),
-            ToolchainError::Component(message) => write!(f, "the module can't be made a component: {message}"),
+            ToolchainError::Component(message) => {
+                write!(f, "the module can't be made a component: {message}")
+            }
             ToolchainError::Io { path, message } => write!(f, "{}: {message}", path.display()),
         }
     }

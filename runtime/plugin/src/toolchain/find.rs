@@ -45,12 +45,23 @@ impl fmt::Display for Toolchain {
 
 impl Toolchain {
     /// What cargo needs to build with it; on Debian this builds std the first time.
-    pub(super) fn prepare(&self, cache: &Path, progress: &mut dyn FnMut(&str)) -> Result<Tools, ToolchainError> {
+    pub(super) fn prepare(
+        &self,
+        cache: &Path,
+        progress: &mut dyn FnMut(&str),
+    ) -> Result<Tools, ToolchainError> {
         match self {
-            Toolchain::Path { .. } => Ok(Tools { cargo: "cargo".into(), rustc: None, linker: None }),
+            // Named, because a user's own settings may ask for wasm-component-ld, which gives no module.
+            Toolchain::Path { .. } => {
+                Ok(Tools { cargo: "cargo".into(), rustc: None, linker: Some("rust-lld".into()) })
+            }
             Toolchain::Debian(debian) => {
                 let rustc = sysroot::rustc(debian, cache, progress)?;
-                Ok(Tools { cargo: "/usr/bin/cargo".into(), rustc: Some(rustc), linker: Some(debian.linker.clone()) })
+                Ok(Tools {
+                    cargo: "/usr/bin/cargo".into(),
+                    rustc: Some(rustc),
+                    linker: Some(debian.linker.clone()),
+                })
             }
         }
     }
@@ -111,13 +122,18 @@ pub fn doctor(dir: &Path, cache: &Path) -> Doctor {
     let debian = look_at_debian();
     let std_is_cached = debian.as_ref().is_ok_and(|debian| sysroot::is_built(debian, cache));
     let path = look_at_path(dir).map(|version| Toolchain::Path { version });
-    Doctor { candidates: vec![report("rustup", path), report("Debian", debian.map(Toolchain::Debian))], std_is_cached }
+    Doctor {
+        candidates: vec![report("rustup", path), report("Debian", debian.map(Toolchain::Debian))],
+        std_is_cached,
+    }
 }
 
 fn report(route: &'static str, found: Result<Toolchain, Missing>) -> Candidate {
     match found {
         Ok(toolchain) => Candidate { route, ready: true, detail: toolchain.to_string(), fix: None },
-        Err(missing) => Candidate { route, ready: false, detail: missing.detail, fix: Some(missing.fix.into()) },
+        Err(missing) => {
+            Candidate { route, ready: false, detail: missing.detail, fix: Some(missing.fix.into()) }
+        }
     }
 }
 
@@ -142,9 +158,9 @@ pub(super) fn choose(
     };
     match look_at_debian() {
         Ok(debian) => Ok(Toolchain::Debian(debian)),
-        Err(debian) => {
-            Err(ToolchainError::NoToolchain { tried: vec![report("rustup", Err(path)), report("Debian", Err(debian))] })
-        }
+        Err(debian) => Err(ToolchainError::NoToolchain {
+            tried: vec![report("rustup", Err(path)), report("Debian", Err(debian))],
+        }),
     }
 }
 
@@ -158,10 +174,16 @@ fn look_at_path(dir: &Path) -> Result<String, Missing> {
     const INSTALL: &str = "curl https://sh.rustup.rs | sh";
     let missing = |detail: String, fix| Err(Missing { detail, fix });
     let rustc = Path::new("rustc");
-    let Some(version) = ask(rustc, &["-vV"], dir) else { return missing("there is no rustc in PATH".into(), INSTALL) };
+    let Some(version) = ask(rustc, &["-vV"], dir) else {
+        return missing("there is no rustc in PATH".into(), INSTALL);
+    };
     let line = version.lines().next().unwrap_or_default().to_owned();
     if !is_new_enough(&version) {
-        let update = if ask(Path::new("rustup"), &["--version"], dir).is_some() { "rustup update stable" } else { INSTALL };
+        let update = if ask(Path::new("rustup"), &["--version"], dir).is_some() {
+            "rustup update stable"
+        } else {
+            INSTALL
+        };
         return missing(format!("{line} is older than {}.{}", RUST_OLDEST.0, RUST_OLDEST.1), update);
     }
     if ask(Path::new("cargo"), &["--version"], dir).is_none() {
@@ -178,7 +200,9 @@ fn look_at_path(dir: &Path) -> Result<String, Missing> {
 pub(super) fn look_at_debian() -> Result<Debian, Missing> {
     let missing = |detail: String| Err(Missing { detail, fix: DEBIAN_LINE });
     let (rustc, root) = (Path::new("/usr/bin/rustc"), Path::new("/"));
-    let Some(verbose_version) = ask(rustc, &["-vV"], root) else { return missing("there is no /usr/bin/rustc".into()) };
+    let Some(verbose_version) = ask(rustc, &["-vV"], root) else {
+        return missing("there is no /usr/bin/rustc".into());
+    };
     if !is_new_enough(&verbose_version) {
         let line = verbose_version.lines().next().unwrap_or_default();
         return missing(format!("/usr/bin/rustc is {line}, older than {}.{}", RUST_OLDEST.0, RUST_OLDEST.1));
@@ -186,7 +210,8 @@ pub(super) fn look_at_debian() -> Result<Debian, Missing> {
     if ask(Path::new("/usr/bin/cargo"), &["--version"], root).is_none() {
         return missing("there is no /usr/bin/cargo".into());
     }
-    let Some(prefix) = ask(rustc, &["--print", "sysroot"], root).map(|prefix| PathBuf::from(prefix.trim())) else {
+    let Some(prefix) = ask(rustc, &["--print", "sysroot"], root).map(|prefix| PathBuf::from(prefix.trim()))
+    else {
         return missing("/usr/bin/rustc names no sysroot".into());
     };
     let library = sysroot::library(&prefix);
@@ -201,7 +226,10 @@ pub(super) fn look_at_debian() -> Result<Debian, Missing> {
 
 /// The newest of Debian's linkers, or else the one in a rustup tool chain.
 fn linker() -> Option<PathBuf> {
-    let debian = (19..=40).rev().map(|major| PathBuf::from(format!("/usr/bin/wasm-ld-{major}"))).find(|path| path.is_file());
+    let debian = (19..=40)
+        .rev()
+        .map(|major| PathBuf::from(format!("/usr/bin/wasm-ld-{major}")))
+        .find(|path| path.is_file());
     debian.or_else(|| {
         let sysroot = ask(Path::new("rustc"), &["--print", "sysroot"], Path::new("/"))?;
         let host = host(&ask(Path::new("rustc"), &["-vV"], Path::new("/"))?)?.to_owned();

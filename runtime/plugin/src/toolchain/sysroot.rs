@@ -7,8 +7,8 @@
 //!     lib/rustlib/<host>                        -> Debian's, for build scripts and procedural macros
 //! ```
 //!
-//! A script rather than `RUSTFLAGS=--sysroot=…`, because cargo hashes the flags into every symbol, and the folder's name
-//! would decide the plugin's digest.
+//! A script rather than `RUSTFLAGS=--sysroot=…`, because cargo hashes the flags into every symbol, and the
+//! folder's name would decide the plugin's digest.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -50,7 +50,8 @@ pub(super) fn is_built(debian: &Debian, cache: &Path) -> bool {
     folder(debian, cache).join("rustc").is_file()
 }
 
-/// The script that is rustc with std; builds it where it isn't there. Others who build it at the same time wait.
+/// The script that is rustc with std; builds it where it isn't there. Others who build it at the same time
+/// wait.
 pub(super) fn rustc(
     debian: &Debian,
     cache: &Path,
@@ -64,9 +65,14 @@ pub(super) fn rustc(
     let folder = folder(debian, &cache);
     if !is_built(debian, &cache) {
         progress("compiling std for wasm32-unknown-unknown, once on this machine: about a minute");
-        let work = tempfile::Builder::new().prefix("std-work-").tempdir_in(&cache).map_err(|e| failed(&cache, &e))?;
+        let work = tempfile::Builder::new()
+            .prefix("std-work-")
+            .tempdir_in(&cache)
+            .map_err(|e| failed(&cache, &e))?;
         compile(debian, work.path(), progress)?;
-        assemble(debian, work.path()).and_then(|made| replace(&made, &folder)).map_err(|e| failed(&folder, &e))?;
+        assemble(debian, work.path())
+            .and_then(|made| replace(&made, &folder))
+            .map_err(|e| failed(&folder, &e))?;
     }
     Ok(folder.join("rustc"))
 }
@@ -75,14 +81,17 @@ fn failed(path: &Path, error: &std::io::Error) -> ToolchainError {
     ToolchainError::Io { path: path.to_path_buf(), message: error.to_string() }
 }
 
-/// Compiles std as the dependency of an empty crate. Debian ships what std depends on, so this needs no network.
+/// Compiles std as the dependency of an empty crate. Debian ships what std depends on, so this needs no
+/// network.
 fn compile(debian: &Debian, work: &Path, progress: &mut dyn FnMut(&str)) -> Result<(), ToolchainError> {
     let vendor = library(&debian.prefix).join("vendor");
     let vendor = toml::Value::String(vendor.to_string_lossy().into_owned());
     let config = format!(
         "[source.crates-io]\nreplace-with = \"vendored\"\n\n[source.vendored]\ndirectory = {vendor}\n"
     );
-    for (path, text) in [("Cargo.toml", MANIFEST), ("src/lib.rs", "#![no_std]\n"), (".cargo/config.toml", &config)] {
+    for (path, text) in
+        [("Cargo.toml", MANIFEST), ("src/lib.rs", "#![no_std]\n"), (".cargo/config.toml", &config)]
+    {
         let path = work.join(path);
         let written = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, text));
         written.map_err(|e| failed(&path, &e))?;

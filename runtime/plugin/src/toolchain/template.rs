@@ -1,5 +1,5 @@
-//! A new plugin: a crate that builds and passes its own test at once, with the SDK beside it, so that it needs neither
-//! this repository nor a network.
+//! A new plugin: a crate that builds and passes its own test at once, with the SDK beside it, so that it
+//! needs neither this repository nor a network.
 
 use std::fmt;
 use std::fs;
@@ -42,7 +42,10 @@ pub enum NewPluginError {
     Name(String),
     /// Something is there already.
     Exists(PathBuf),
-    Io { path: PathBuf, message: String },
+    Io {
+        path: PathBuf,
+        message: String,
+    },
 }
 
 impl fmt::Display for NewPluginError {
@@ -50,9 +53,12 @@ impl fmt::Display for NewPluginError {
         match self {
             NewPluginError::Name(name) => write!(
                 f,
-                "a plugin can't be called '{name}': 1 to 64 of a-z, 0-9, - and _, a letter first, no word of Rust's"
+                "a plugin can't be called '{name}': 1 to 64 of a-z, 0-9, - and _, a letter \
+                 first, no word of Rust's"
             ),
-            NewPluginError::Exists(path) => write!(f, "{} is there already; name a folder that is not", path.display()),
+            NewPluginError::Exists(path) => {
+                write!(f, "{} is there already; name a folder that is not", path.display())
+            }
             NewPluginError::Io { path, message } => write!(f, "{}: {message}", path.display()),
         }
     }
@@ -67,7 +73,8 @@ macro_rules! embedded {
 }
 
 const FEATURES: [(&str, &str); 3] = embedded!("templates/features": "Cargo.toml", "README.md", "src/lib.rs");
-const ARCHITECTURE: [(&str, &str); 3] = embedded!("templates/architecture": "Cargo.toml", "README.md", "src/lib.rs");
+const ARCHITECTURE: [(&str, &str); 3] =
+    embedded!("templates/architecture": "Cargo.toml", "README.md", "src/lib.rs");
 const SDK: [(&str, &str); 15] = embedded!("sdk":
     "Cargo.toml",
     "src/lib.rs",
@@ -117,12 +124,61 @@ fn write(path: &Path, text: &str) -> Result<(), NewPluginError> {
 fn is_crate_name(name: &str) -> bool {
     // The words that cargo or the compiler refuses, and those that would hide a crate the template uses.
     const TAKEN: [&str; 52] = [
-        "abstract", "alloc", "alphaplus-plugin", "alphaplus_plugin", "as", "async", "await", "become", "box", "break", "const",
-        "continue", "core", "crate", "do", "dyn", "else", "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl",
-        "in", "let", "loop", "macro", "match", "mod", "move", "mut", "override", "priv", "proc_macro", "pub", "ref", "return",
-        "self", "static", "std", "struct", "super", "test", "trait", "true", "try", "type", "typeof", "unsafe",
+        "abstract",
+        "alloc",
+        "alphaplus-plugin",
+        "alphaplus_plugin",
+        "as",
+        "async",
+        "await",
+        "become",
+        "box",
+        "break",
+        "const",
+        "continue",
+        "core",
+        "crate",
+        "do",
+        "dyn",
+        "else",
+        "enum",
+        "extern",
+        "false",
+        "final",
+        "fn",
+        "for",
+        "gen",
+        "if",
+        "impl",
+        "in",
+        "let",
+        "loop",
+        "macro",
+        "match",
+        "mod",
+        "move",
+        "mut",
+        "override",
+        "priv",
+        "proc_macro",
+        "pub",
+        "ref",
+        "return",
+        "self",
+        "static",
+        "std",
+        "struct",
+        "super",
+        "test",
+        "trait",
+        "true",
+        "try",
+        "type",
+        "typeof",
+        "unsafe",
     ];
-    const TAKEN_MORE: [&str; 8] = ["unsized", "use", "virtual", "where", "while", "yield", "proc-macro", "build"];
+    const TAKEN_MORE: [&str; 8] =
+        ["unsized", "use", "virtual", "where", "while", "yield", "proc-macro", "build"];
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
     (1..=64).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -137,7 +193,24 @@ fn type_name(name: &str) -> String {
     let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
     let joined: String = words.map(capital).collect();
     // What the template imports would clash.
-    match ["Bar", "Options", "Schema", "Spec", "Graph", "Dimensions", "FeatureSet", "Architecture", "String", "Vec", "Result", "Self", "Ok", "Err"].contains(&joined.as_str()) {
+    match [
+        "Bar",
+        "Options",
+        "Schema",
+        "Spec",
+        "Graph",
+        "Dimensions",
+        "FeatureSet",
+        "Architecture",
+        "String",
+        "Vec",
+        "Result",
+        "Self",
+        "Ok",
+        "Err",
+    ]
+    .contains(&joined.as_str())
+    {
         true => joined + "Plugin",
         false => joined,
     }
@@ -170,7 +243,11 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         fs::remove_file(&file).unwrap();
         new_plugin(PluginKind::Architecture, "a", dir.path()).unwrap();
-        for (path, text) in [("Cargo.toml", "name = \"a\""), ("src/lib.rs", "export_architecture!(A)"), ("sdk/Cargo.toml", "alphaplus-plugin")] {
+        for (path, text) in [
+            ("Cargo.toml", "name = \"a\""),
+            ("src/lib.rs", "export_architecture!(A)"),
+            ("sdk/Cargo.toml", "alphaplus-plugin"),
+        ] {
             let found = fs::read_to_string(dir.path().join(path)).unwrap();
             assert!(found.contains(text) && !found.contains("{{"), "{path}: {found}");
         }

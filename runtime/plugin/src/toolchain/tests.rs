@@ -1,4 +1,5 @@
-//! Whole builds: a new plugin in a folder of its own, tested, built, and built again elsewhere to the same bytes.
+//! Whole builds: a new plugin in a folder of its own, tested, built, and built again elsewhere to the same
+//! bytes.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +9,8 @@ use super::*;
 /// Where std is kept between runs of the tests.
 fn options(keep_debug: bool) -> BuildOptions {
     let cache = std::env::var_os("ALPHAPLUS_STD_CACHE").map(PathBuf::from);
-    let cache = cache.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugin-std"));
+    let cache =
+        cache.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugin-std"));
     BuildOptions { cache, keep_debug, may_install: false }
 }
 
@@ -40,7 +42,8 @@ fn a_new_plugin_passes_its_own_test() {
         };
         let mut command = cargo::clean(Path::new("cargo"));
         let output = command.args(["test", "--offline"]).current_dir(dir.path()).output().expect("cargo");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && text.contains(passed), "{text}");
     }
 }
@@ -54,11 +57,17 @@ fn the_same_source_gives_the_same_bytes_in_any_folder() {
         let first = first.expect("builds");
         assert_eq!(first.digest, second.digest, "keep_debug: {keep_debug}");
         assert_eq!(second.path, two.path().join("twice.wasm"));
-        assert_eq!((first.name.as_str(), first.version.as_str(), first.kind), ("twice", "0.1.0", PluginKind::Features));
+        assert_eq!(
+            (first.name.as_str(), first.version.as_str(), first.kind),
+            ("twice", "0.1.0", PluginKind::Features)
+        );
         let bytes = std::fs::read(&first.path).expect("written");
         assert_eq!((bytes.len(), sha256_hex(&bytes)), (first.size_bytes, first.digest));
         let folder = one.path().to_str().expect("plain");
-        assert!(!bytes.windows(folder.len()).any(|w| w == folder.as_bytes()), "the folder's name is in the component");
+        assert!(
+            !bytes.windows(folder.len()).any(|w| w == folder.as_bytes()),
+            "the folder's name is in the component"
+        );
         let has_lines = bytes.windows(11).any(|w| w == b".debug_line");
         assert_eq!(has_lines, keep_debug);
     }
@@ -68,28 +77,42 @@ fn the_same_source_gives_the_same_bytes_in_any_folder() {
 fn mistakes_say_what_to_change() {
     let dir = fresh(PluginKind::Architecture, "wrong");
     let (manifest, code) = (dir.path().join("Cargo.toml"), dir.path().join("src/lib.rs"));
-    let (manifest_text, code_text) = (std::fs::read_to_string(&manifest).expect("there"), std::fs::read_to_string(&code).expect("there"));
-    let mut attempt = |manifest_now: &str, code_now: &str| {
+    let (manifest_text, code_text) =
+        (std::fs::read_to_string(&manifest).expect("there"), std::fs::read_to_string(&code).expect("there"));
+    let attempt = |manifest_now: &str, code_now: &str| {
         std::fs::write(&manifest, manifest_now).expect("written");
         std::fs::write(&code, code_now).expect("written");
         let result = build_here(dir.path(), &dir.path().join("out.wasm"), false)?;
         Some(result.expect_err("a mistake").to_string())
     };
-    let Some(error) = attempt(&manifest_text.replace("kind = \"architecture\"", "kind = \"features\""), &code_text) else { return };
+    let Some(error) =
+        attempt(&manifest_text.replace("kind = \"architecture\"", "kind = \"features\""), &code_text)
+    else {
+        return;
+    };
     assert!(error.contains("kind = \"features\", but the code exports architecture"), "{error}");
-    let mut expect = |manifest_now: &str, code_now: &str, part: &str| {
+    let expect = |manifest_now: &str, code_now: &str, part: &str| {
         let error = attempt(manifest_now, code_now).expect("as before");
         assert!(error.contains(part), "{error}");
     };
     expect(&manifest_text.replace("cdylib", "lib"), &code_text, "crate-type = [\"cdylib\", \"rlib\"]");
-    expect(&manifest_text, &code_text.replace("export_architecture!", "unknown!"), "the plugin doesn't compile");
-    let without: String = code_text.lines().filter(|line| !line.contains("export_architecture!")).map(|l| format!("{l}\n")).collect();
+    expect(
+        &manifest_text,
+        &code_text.replace("export_architecture!", "unknown!"),
+        "the plugin doesn't compile",
+    );
+    let without: String = code_text
+        .lines()
+        .filter(|line| !line.contains("export_architecture!"))
+        .map(|l| format!("{l}\n"))
+        .collect();
     expect(&manifest_text, &without, "the plugin exports nothing");
     let import = "#[link(wasm_import_module = \"env\")] unsafe extern \"C\" { fn now() -> i64; }\n\
                   #[unsafe(no_mangle)] pub extern \"C\" fn f() -> i64 { unsafe { now() } }\n";
     expect(&manifest_text, &format!("{code_text}{import}"), "env/now, which no host offers");
     let empty = tempfile::tempdir().expect("a folder");
-    let error = build_here(empty.path(), empty.path(), false).expect("as before").expect_err("empty").to_string();
+    let error =
+        build_here(empty.path(), empty.path(), false).expect("as before").expect_err("empty").to_string();
     assert!(error.ends_with("is not a plugin crate: there is no Cargo.toml"), "{error}");
 }
 
@@ -100,15 +123,32 @@ fn the_doctor_names_a_route_or_the_command_that_opens_one() {
     for candidate in &report.candidates {
         assert_eq!(candidate.ready, candidate.fix.is_none(), "{candidate}");
     }
-    let text = ToolchainError::NoToolchain { tried: vec![Candidate { route: "Debian", ready: false, detail: "no".into(), fix: Some(find::DEBIAN_LINE.into()) }] };
+    let text = ToolchainError::NoToolchain {
+        tried: vec![Candidate {
+            route: "Debian",
+            ready: false,
+            detail: "no".into(),
+            fix: Some(find::DEBIAN_LINE.into()),
+        }],
+    };
     assert!(text.to_string().contains("run: apt-get install rustc-web cargo-web rust-web-src lld-22"));
 }
 
 #[test]
 fn versions_are_compared_by_number() {
-    let said = |release: &str| format!("rustc {release}\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\nrelease: {release}\n");
-    assert!(find::is_new_enough(&said("1.95.0")) && find::is_new_enough(&said("1.100.0-nightly")) && find::is_new_enough(&said("2.0.0")));
-    assert!(!find::is_new_enough(&said("1.63.0")) && !find::is_new_enough(&said("1.9.0")) && !find::is_new_enough("nonsense"));
+    let said = |release: &str| {
+        format!("rustc {release}\nbinary: rustc\nhost: x86_64-unknown-linux-gnu\nrelease: {release}\n")
+    };
+    assert!(
+        find::is_new_enough(&said("1.95.0"))
+            && find::is_new_enough(&said("1.100.0-nightly"))
+            && find::is_new_enough(&said("2.0.0"))
+    );
+    assert!(
+        !find::is_new_enough(&said("1.63.0"))
+            && !find::is_new_enough(&said("1.9.0"))
+            && !find::is_new_enough("nonsense")
+    );
     assert_eq!(find::host(&said("1.95.0")), Some("x86_64-unknown-linux-gnu"));
 }
 

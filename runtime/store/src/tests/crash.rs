@@ -232,7 +232,12 @@ impl Case {
     }
 
     /// False when the machine went down while reading.
-    fn check_recovered(&mut self, spool: &Spool, recovery: &Recovery, complete: bool) -> Result<bool, String> {
+    fn check_recovered(
+        &mut self,
+        spool: &Spool,
+        recovery: &Recovery,
+        complete: bool,
+    ) -> Result<bool, String> {
         let mut found = BTreeMap::new();
         for entry in spool.read(0) {
             match entry {
@@ -294,17 +299,23 @@ impl Case {
                 && self.model.written.get(position) != Some(record)
             {
                 match gap.reason {
-                    GapReason::Space | GapReason::Age => self.model.gone = self.model.gone.max(gap.to_position),
+                    GapReason::Space | GapReason::Age => {
+                        self.model.gone = self.model.gone.max(gap.to_position)
+                    }
                     GapReason::Damage => {
                         let durable = self.model.durable;
-                        self.check(gap.from_position > durable && !complete, || format!("{gap:?}, durable {durable}"))?;
+                        self.check(gap.from_position > durable && !complete, || {
+                            format!("{gap:?}, durable {durable}")
+                        })?;
                     }
                 }
             }
         }
         self.model.gone = self.model.gone.max(self.model.acknowledged.unwrap_or(0));
         let first = recovery.first_position;
-        self.check(first <= self.model.gone + 1, || format!("{first} is the first, {} gone", self.model.gone))?;
+        self.check(first <= self.model.gone + 1, || {
+            format!("{first} is the first, {} gone", self.model.gone)
+        })?;
         let last = if complete { u64::MAX } else { self.model.durable };
         for position in self.model.written.range(first..).map(|(position, _)| *position) {
             self.check(position > last || found.contains_key(&position), || format!("{position} is lost"))?;
@@ -333,7 +344,10 @@ fn nothing_durable_is_lost() {
 #[track_caller]
 fn check_noticed(mutation: Mutation) {
     let noticed = run(mutation, 0..4000);
-    assert!(noticed.is_err(), "without {mutation:?} the spool seems to hold all the same: the test is too weak");
+    assert!(
+        noticed.is_err(),
+        "without {mutation:?} the spool seems to hold all the same: the test is too weak"
+    );
 }
 
 #[test]
@@ -359,12 +373,4 @@ fn a_missing_directory_sync_at_recovery_is_noticed() {
 #[test]
 fn missing_cursor_syncs_are_noticed() {
     check_noticed(Mutation::CursorSyncs);
-}
-#[test]
-fn temp_stats() {
-    for m in [Mutation::DataSyncs, Mutation::DataSyncsInOpen, Mutation::DirectorySyncs, Mutation::DirectorySyncsInOpen, Mutation::CursorSyncs] {
-        println!("{m:?}: {:?}", run(m, 0..4000));
-        let n = (0..500).filter(|s| run(m, *s..*s+1).is_err()).count();
-        println!("   {n}/500");
-    }
 }

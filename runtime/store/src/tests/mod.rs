@@ -51,10 +51,7 @@ fn log_path(first: u64) -> PathBuf {
 }
 
 fn key() -> StreamKey {
-    StreamKey {
-        symbol: Symbol::new("BTC-USD").unwrap(),
-        timeframe: Timeframe::from_seconds(3600).unwrap(),
-    }
+    StreamKey { symbol: Symbol::new("BTC-USD").unwrap(), timeframe: Timeframe::from_seconds(3600).unwrap() }
 }
 
 fn bar(n: u64) -> Record {
@@ -97,7 +94,13 @@ fn prediction(seq: u64) -> Record {
 }
 
 fn snapshot(bar_position: u64, state: Vec<u8>) -> Record {
-    Record::Snapshot(SnapshotRecord { key: key(), model: model(), features_digest: [9; 32], bar_position, state })
+    Record::Snapshot(SnapshotRecord {
+        key: key(),
+        model: model(),
+        features_digest: [9; 32],
+        bar_position,
+        state,
+    })
 }
 
 /// Of any kind but `Gap`; `n` makes it unlike all others.
@@ -107,7 +110,7 @@ fn any_record(random: &mut Seeded, n: u64) -> Record {
         2 | 3 => prediction(n),
         _ => {
             let length = random.below(700);
-            snapshot(n, (0..length).map(|_| random.next() as u8).collect())
+            snapshot(n, (0..length).map(|_| random.draw() as u8).collect())
         }
     }
 }

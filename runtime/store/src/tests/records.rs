@@ -23,9 +23,19 @@ fn samples() -> Vec<Record> {
         Record::Prediction(long),
         snapshot(17, vec![]),
         snapshot(17, vec![0xA7; STATE_BYTES_MAX]),
-        Record::Gap(GapRecord { from_position: 1, to_position: 9, reason: GapReason::Space, at: Timestamp(-1) }),
+        Record::Gap(GapRecord {
+            from_position: 1,
+            to_position: 9,
+            reason: GapReason::Space,
+            at: Timestamp(-1),
+        }),
         Record::Gap(GapRecord { from_position: 5, to_position: 5, reason: GapReason::Age, at: Timestamp(0) }),
-        Record::Gap(GapRecord { from_position: 5, to_position: 6, reason: GapReason::Damage, at: Timestamp(0) }),
+        Record::Gap(GapRecord {
+            from_position: 5,
+            to_position: 6,
+            reason: GapReason::Damage,
+            at: Timestamp(0),
+        }),
     ]
 }
 
@@ -99,7 +109,10 @@ fn limits_are_kept_when_writing() {
         long(|p| p.outcome = Outcome::Abstained { code: 1, text: "x".repeat(256) }),
         "abstention text has length 256; the limit is 255",
     );
-    check_refused(snapshot(1, vec![0; STATE_BYTES_MAX + 1]), "state has length 1048577; the limit is 1048576");
+    check_refused(
+        snapshot(1, vec![0; STATE_BYTES_MAX + 1]),
+        "state has length 1048577; the limit is 1048576",
+    );
     let mut inverted = bar(1);
     if let Record::Bar(record) = &mut inverted {
         record.bar.low = f64::NAN;
@@ -138,7 +151,7 @@ fn any_bytes_can_be_decoded() {
     let mut random = Seeded(1);
     for _ in 0..cases(100_000) {
         let length = random.below(300) as usize;
-        let payload: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
+        let payload: Vec<u8> = (0..length).map(|_| random.draw() as u8).collect();
         check_decode(random.below(6) as u8, random.below(3) as u8, &payload);
     }
 }
@@ -158,7 +171,7 @@ fn mutated_records_can_be_decoded() {
             let at = random.below(bytes.len() as u64) as usize;
             match random.below(4) {
                 0 => bytes.truncate(at),
-                1 => bytes.insert(at, random.next() as u8),
+                1 => bytes.insert(at, random.draw() as u8),
                 2 => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][random.below(5) as usize],
                 _ => bytes[at] ^= 1 << random.below(8),
             }

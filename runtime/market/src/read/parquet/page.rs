@@ -7,7 +7,7 @@
 use crate::read::options::Limits;
 
 /// Bytes of a header that are looked at; real ones are below 1 KiB unless they hold long statistics.
-pub(crate) const HEADER_BYTES_MAX: u64 = 64 << 10;
+pub(super) const HEADER_BYTES_MAX: u64 = 64 << 10;
 const DEPTH_MAX: usize = 8;
 /// Plain, plain dictionary, RLE, packed deltas, RLE dictionary, byte stream split. The decoders of the rest reserve
 /// what the page's body claims.
@@ -23,7 +23,7 @@ struct Header {
 }
 
 /// Checks the header at the start of `bytes`. Gives the page's size after decompression.
-pub(crate) fn check_header(bytes: &[u8], limits: &Limits) -> Result<u64, String> {
+pub(super) fn check_header(bytes: &[u8], limits: &Limits) -> Result<u64, String> {
     let header = Walk { bytes, at: 0 }.header().ok_or("a page header is not as the format says")?;
     let plain_bytes =
         header.plain_bytes.and_then(|n| u64::try_from(n).ok()).ok_or("a page without a size")?;

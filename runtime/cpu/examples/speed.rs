@@ -1,0 +1,88 @@
+//! Times the executor: `cargo run --release -p cpu --example speed [threads] [isa]`.
+//!
+//! Prints p50 and the best of many runs, in milliseconds, for LSTM stacks of random weights: inference at
+//! several batch sizes, and a training step.
+
+use std::time::{Duration, Instant};
+
+use cpu::{Cpu, CpuOptions, Isa};
+use graph::loss::Loss;
+use graph::training::{Optimiser, training_graph};
+use graph::{Builder, Executor, Graph, Initial, LstmKeep, Op, Shape};
+
+fn model(layers: usize, hidden: usize, steps: usize, features: usize) -> Graph {
+    let build = || -> Result<Graph, Box<dyn std::error::Error>> {
+        let mut b = Builder::new();
+        let mut x = b.input("x", Shape::batch(&[steps, features]))?;
+        let mut width = features;
+        for layer in 0..layers {
+            let mut state = |name: &str, dims: &[usize], initial| {
+                b.state(&format!("{name}{layer}"), Shape::fixed(dims), initial, true)
+            };
+            let w = state("w", &[width, 4 * hidden], Initial::Glorot)?;
+            let u = state("u", &[hidden, 4 * hidden], Initial::Glorot)?;
+            let bias = state("b", &[4 * hidden], Initial::LstmBias)?;
+            let keep = if layer + 1 < layers { LstmKeep::Sequence } else { LstmKeep::Last };
+            x = b.push(Op::Lstm { keep }, &[x, w, u, bias])?[0];
+            width = hidden;
+        }
+        let head = b.state("head", Shape::fixed(&[hidden, 1]), Initial::Glorot, true)?;
+        let y = b.matmul(x, head, false, false)?;
+        b.output("prediction", y)?;
+        Ok(b.finish()?)
+    };
+    build().expect("the model is well formed")
+}
+
+fn numbers(n: usize) -> Vec<f32> {
+    (0..n).map(|i| ((i * 7919 + 13) % 2003) as f32 / 1000.0 - 1.0).collect()
+}
+
+/// Runs for about two seconds.
+fn time(name: &str, mut f: impl FnMut()) {
+    f();
+    let mut times = Vec::new();
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) || times.len() < 10 {
+        let start = Instant::now();
+        f();
+        times.push(start.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    println!("{name:38} p50 {:9.4} ms   best {:9.4} ms", times[times.len() / 2], times[0]);
+}
+
+fn inference(cpu: &Cpu, name: &str, (layers, hidden): (usize, usize), batch: usize) {
+    let mut plan = cpu.prepare(&model(layers, hidden, 60, 32), &[batch]).expect("it prepares");
+    let x = numbers(batch * 60 * 32);
+    let mut outputs = vec![Vec::new()];
+    time(&format!("{name}, batch {batch}"), || plan.run(batch, &[&x], &mut outputs).expect("it runs"));
+}
+
+fn training(cpu: &Cpu, (layers, hidden): (usize, usize), batch: usize) {
+    let graph = training_graph(&model(layers, hidden, 60, 32), &Loss::MeanSquared, &Optimiser::default());
+    let mut plan = cpu.prepare(&graph.expect("it has a gradient"), &[batch]).expect("it prepares");
+    let (x, target) = (numbers(batch * 60 * 32), numbers(batch));
+    let mut outputs = vec![Vec::new(); 2];
+    time(&format!("training {layers}x{hidden}, batch {batch}"), || {
+        plan.run(batch, &[&x, &target, &[1e-3]], &mut outputs).expect("it runs");
+    });
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let threads = arguments.next().map_or(2, |n| n.parse().expect("the first argument is a number of threads"));
+    let isa = arguments.next().map(|name| {
+        Isa::ALL.into_iter().find(|isa| isa.name() == name).expect("the second is portable, avx2 or avx512")
+    });
+    let cpu = Cpu::new(CpuOptions { threads, isa }).expect("the machine can run it");
+    println!("{}; {threads} threads, {}", Cpu::detected(), cpu.isa());
+    for batch in [1, 64, 256] {
+        inference(&cpu, "lstm 2x128", (2, 128), batch);
+    }
+    for batch in [1, 1000] {
+        inference(&cpu, "lstm 1x64", (1, 64), batch);
+    }
+    training(&cpu, (2, 128), 64);
+    training(&cpu, (1, 64), 64);
+}

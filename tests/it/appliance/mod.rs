@@ -1,0 +1,11 @@
+//! The binary from outside: started in a folder of its own, fed and polled over HTTP.
+
+mod harness;
+mod input;
+mod kill;
+mod limits;
+mod load;
+mod plugins;
+mod replay;
+mod shipped;
+mod start;

@@ -1,0 +1,60 @@
+//! What the repository ships: the model answers at once, and comes out again from its manifest.
+
+use std::process::Command;
+
+use registry::{Manifest, Registry, Version};
+
+use super::harness::{binary, root};
+
+const MODEL: &str = "btc-1h-lstm";
+
+fn shipped() -> Manifest {
+    Registry::open(root().join("models")).unwrap().load(MODEL, Version::Latest).unwrap().manifest
+}
+
+#[test]
+fn the_shipped_model_is_retrained_from_its_manifest() {
+    let folder = tempfile::tempdir().unwrap();
+    let models = folder.path().join("models");
+    let copy = Command::new("cp").arg("-r").arg(root().join("models")).arg(&models).status().unwrap();
+    assert!(copy.success());
+    let version = shipped().version;
+    let train = |name: &str| {
+        let output = Command::new(binary())
+            .current_dir(root())
+            .arg("--set")
+            .arg(format!("models.folder={:?}", models.display().to_string()))
+            .arg("--set")
+            .arg(format!("plugins.cache_folder={:?}", folder.path().join("cache").display().to_string()))
+            .args(["train", "--json", "--again", MODEL, "--name", name, "--symbol", "BTCUSDT", "--bars"])
+            .arg(root().join("tests/data/bars/BTCUSDT-1h.csv.gz"))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let found = Registry::open(&models).unwrap().load(name, Version::Latest).unwrap();
+        (found.onnx, found.manifest)
+    };
+    let (one, first) = train("again-one");
+    let (two, _) = train("again-two");
+    assert!(one == two, "the same seed and data give the same bits twice");
+    let before = shipped();
+    assert_eq!(before.version, version);
+    let pairs = [
+        ("RMSE", before.metrics.model.rmse, first.metrics.model.rmse),
+        ("MAE", before.metrics.model.mae, first.metrics.model.mae),
+        ("naive RMSE", before.metrics.naive.rmse, first.metrics.naive.rmse),
+        ("ridge RMSE", before.metrics.ridge.rmse, first.metrics.ridge.rmse),
+    ];
+    for (name, shipped, again) in pairs {
+        assert!((shipped - again).abs() <= 0.01 * shipped, "{name}: shipped {shipped}, again {again}");
+    }
+    assert_eq!(before.data.digest, first.data.digest);
+}
+
+#[test]
+fn the_manifest_judges_it_beside_its_baselines() {
+    let m = shipped();
+    assert!(m.metrics.model.skill.is_some() && m.metrics.ridge.skill.is_some());
+    assert!(m.metrics.samples > 1000);
+    assert_eq!(m.metrics.naive.skill, None);
+}
