@@ -6,16 +6,10 @@ use std::time::{Duration, Instant};
 use learn::normalise::{LabelScale, Normaliser};
 use market::series::Window;
 use market::{FeatureError, Features, StreamKey, Symbol, Timeframe};
+use plugin::{Quarantine, QuarantinePolicy, Standing};
 use store::ModelName;
 
 use crate::runner::Runner;
-
-/// How often a plugin may fail before it is left alone.
-#[derive(Clone, Copy, Debug)]
-pub struct FailurePolicy {
-    pub failures_max: usize,
-    pub window: Duration,
-}
 
 pub struct Deployment {
     /// "btc-1h-lstm/1".
@@ -61,30 +55,37 @@ impl Deployment {
     }
 }
 
-/// Failures in a sliding window; too many are a quarantine, which ends with the process.
-#[derive(Debug)]
+/// How a plugin stands: too many failures within a window are a quarantine, which ends with the process.
 pub struct Health {
-    policy: FailurePolicy,
-    failures: Vec<Instant>,
+    record: Quarantine,
+    failures_max: usize,
+    started: Instant,
     quarantined: Option<Arc<str>>,
 }
 
 impl Health {
-    pub fn new(policy: FailurePolicy) -> Self {
-        Health { policy, failures: Vec::new(), quarantined: None }
+    pub fn new(failures_max: usize, window: Duration) -> Self {
+        // A lost instance is replaced at once, within the same step; there is nothing to wait for.
+        let policy = QuarantinePolicy {
+            failures_max: u32::try_from(failures_max).unwrap_or(u32::MAX),
+            window,
+            backoff: Duration::ZERO,
+            backoff_max: Duration::ZERO,
+        };
+        Health { record: Quarantine::new(policy), failures_max, started: Instant::now(), quarantined: None }
     }
 
     /// Counts a failure; the message, if it was one too many.
-    pub fn failed(&mut self, error: &FeatureError, now: Instant) -> Option<Arc<str>> {
-        self.failures.retain(|&t| now.duration_since(t) < self.policy.window);
-        self.failures.push(now);
-        if self.failures.len() < self.policy.failures_max || self.quarantined.is_some() {
+    pub fn failed(&mut self, error: &FeatureError) -> Option<Arc<str>> {
+        let standing = self.record.failed(self.started.elapsed(), &error.to_string());
+        self.record.recovered();
+        if !matches!(standing, Standing::Quarantined { .. }) || self.quarantined.is_some() {
             return None;
         }
         let message: Arc<str> = format!(
-            "quarantined after {} failures in {} s, the last: {error}; mend the plugin and restart",
-            self.failures.len(),
-            self.policy.window.as_secs()
+            "quarantined after {} failures, the last: {}; mend the plugin and restart",
+            self.failures_max,
+            self.record.cause()
         )
         .into();
         self.quarantined = Some(message.clone());
@@ -93,32 +94,5 @@ impl Health {
 
     pub fn quarantined(&self) -> Option<&Arc<str>> {
         self.quarantined.as_ref()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use market::FeatureErrorKind;
-
-    #[test]
-    fn too_many_failures_in_the_window_are_a_quarantine() {
-        let policy = FailurePolicy { failures_max: 3, window: Duration::from_secs(10) };
-        let mut health = Health::new(policy);
-        let error = FeatureError {
-            kind: FeatureErrorKind::Trap,
-            plugin: "p@1".into(),
-            place: Some("src/lib.rs:3".into()),
-            message: "boom".into(),
-        };
-        let start = Instant::now();
-        let at = |s| start + Duration::from_secs(s);
-        assert_eq!(health.failed(&error, at(0)), None);
-        assert_eq!(health.failed(&error, at(1)), None);
-        assert_eq!(health.failed(&error, at(11)), None, "the first two are forgotten by then");
-        assert_eq!(health.failed(&error, at(12)), None);
-        let message = health.failed(&error, at(13)).expect("three in ten seconds");
-        assert!(message.contains("src/lib.rs:3") && message.contains("restart"), "{message}");
-        assert!(health.quarantined().is_some());
     }
 }

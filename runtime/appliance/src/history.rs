@@ -85,9 +85,9 @@ impl Snapshots {
     }
 }
 
-/// Bars to hold for a window of so many rows.
-pub fn capacity_bars(window: usize, keep_bars: usize) -> usize {
-    window + keep_bars + 2 * SNAPSHOT_INTERVAL as usize
+/// Bars to hold so that a model can be rebuilt from a snapshot, or warmed from the bars alone.
+pub fn capacity_bars(warmup: usize, window: usize, keep_bars: usize) -> usize {
+    warmup + window + keep_bars + 2 * SNAPSHOT_INTERVAL as usize
 }
 
 /// How a change is applied to a model's state; the snapshot is to be stored behind the bar.

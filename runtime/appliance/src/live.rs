@@ -288,3 +288,6 @@ fn misfit(features: &dyn Features, error: &WindowError) -> FeatureError {
         message: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use store::ModelName;
 
 use crate::config::{CheckedDeployment, Settings};
-use crate::deployment::{Deployment, FailurePolicy, Health};
+use crate::deployment::{Deployment, Health};
 use crate::runner::Runner;
 
 /// What plugins log goes to the appliance's log.
@@ -133,10 +133,7 @@ impl Parts {
         let features = self.features(settings, &manifest).map_err(at)?;
         let (window, columns) = (manifest.input.window as usize, manifest.input.features as usize);
         let runner = Runner::new(self.executor.as_ref(), &graph, window, columns).map_err(|e| at(e.to_string()))?;
-        let policy = FailurePolicy {
-            failures_max: settings.raw.plugins.failures_max,
-            window: Duration::from_secs(settings.raw.plugins.failure_window_s),
-        };
+        let p = &settings.raw.plugins;
         Ok(Deployment {
             model: model.as_str().into(),
             name: ModelName { name: manifest.name.clone(), version: manifest.version.to_string() },
@@ -154,7 +151,7 @@ impl Parts {
             runner,
             features: Box::new(features),
             epoch: 0,
-            health: Health::new(policy),
+            health: Health::new(p.failures_max, Duration::from_secs(p.failure_window_s)),
         })
     }
 }

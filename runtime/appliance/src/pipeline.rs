@@ -245,9 +245,15 @@ impl Pipeline {
         let lives: Vec<_> = covering
             .map(|(i, d)| (i, u64::MAX, Live::new(d.empty_window.clone(), d.warmup(), self.options.keep_bars)))
             .collect();
-        let longest = lives.iter().map(|(i, ..)| self.deployments[*i].window).max().unwrap_or(0);
-        let capacity = history::capacity_bars(longest, self.options.keep_bars);
+        let capacity = self.capacity_bars(key);
         Stream { history: History::new(key.clone(), capacity), positions: VecDeque::new(), lives }
+    }
+
+    /// How many bars a stream holds.
+    pub fn capacity_bars(&self, key: &StreamKey) -> usize {
+        let covering = self.deployments.iter().filter(|d| d.covers(key));
+        let longest = covering.map(|d| history::capacity_bars(d.warmup(), d.window, self.options.keep_bars)).max();
+        longest.unwrap_or(1)
     }
 
     /// The bar through each model's features; full windows are gathered for the batch.
@@ -271,7 +277,7 @@ impl Pipeline {
                     tracing::warn!(key = %incoming.bar.key, open_time = %incoming.bar.open_time, %error, "no features");
                     let kind = format!("{:?}", error.kind);
                     self.metrics.abstained.get_or_create(&Failure { plugin: error.plugin.clone(), kind }).inc();
-                    if let Some(message) = deployment.health.failed(&error, Instant::now()) {
+                    if let Some(message) = deployment.health.failed(&error) {
                         tracing::error!(model = %deployment.model, %message, "plugin quarantined");
                         self.visible.quarantine(&deployment.model, &message);
                         self.metrics.quarantined.inc();

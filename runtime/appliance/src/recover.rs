@@ -7,7 +7,7 @@ use market::{Bar, StreamKey, Timestamp};
 use store::{Entry, ModelName, PredictionRecord, Record, SnapshotRecord};
 
 use crate::deployment::Deployment;
-use crate::history::{self, Change, History, Snapshots};
+use crate::history::{Change, History, Snapshots};
 use crate::live::{Fed, Live, Snapshot};
 use crate::pipeline::{self, Pipeline};
 use crate::visible::Answer;
@@ -193,8 +193,7 @@ fn stream_of<'a>(
     key: &StreamKey,
 ) -> &'a mut Scanned {
     if !scanned.contains_key(key) {
-        let longest = pipeline.deployments.iter().filter(|d| d.covers(key)).map(|d| d.window).max().unwrap_or(0);
-        let capacity = history::capacity_bars(longest, pipeline.options.keep_bars);
+        let capacity = pipeline.capacity_bars(key);
         scanned.insert(key.clone(), Scanned::new(key.clone(), capacity));
     }
     scanned.entry(key.clone()).or_insert_with(|| Scanned::new(key.clone(), 1))

@@ -7,7 +7,8 @@ use wasmtime::{Trap, WasmBacktrace};
 
 use crate::bindings::features::alphaplus::plugin::{log, types};
 use crate::construct::GraphInProgress;
-use crate::limits::{Exceeded, Meter};
+use crate::deadline::Deadline;
+use crate::limits::{Exceeded, Meter, TRANSFER_BYTES_MAX};
 use crate::log::{LogGate, LogLevel, clean};
 
 const MESSAGE_BYTES_MAX: usize = 1 << 10;
@@ -19,6 +20,8 @@ pub(crate) struct Guest {
     pub(crate) plugin: Arc<str>,
     pub(crate) meter: Meter,
     pub(crate) log: LogGate,
+    /// Of the call that is running.
+    pub(crate) deadline: Deadline,
     pub(crate) graph: Option<GraphInProgress>,
     /// What the guest's panic hook said in this call.
     panicked: Option<(String, String)>,
@@ -26,7 +29,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) fn new(plugin: Arc<str>, meter: Meter, log: LogGate) -> Self {
-        Guest { plugin, meter, log, graph: None, panicked: None }
+        Guest { plugin, meter, log, deadline: Deadline::new(0), graph: None, panicked: None }
     }
 
     pub(crate) fn forget_panic(&mut self) {
@@ -127,21 +130,21 @@ pub(crate) fn failure(guest: &Guest, error: &wasmtime::Error, call: &str, deadli
             format!("{call} aborted without a message; the SDK's panic hook would give one"),
         ),
         Some(other) => (GuestFailureKind::Trap, format!("{call} trapped: {other}")),
+        None if gave_too_much(error) => (
+            GuestFailureKind::Memory,
+            format!("{call} gave more than {} MiB in one call", TRANSFER_BYTES_MAX >> 20),
+        ),
         None => (
-            kind_of_other(error),
+            GuestFailureKind::Trap,
             format!("{call} failed: {}", clean(&format!("{error:#}"), MESSAGE_BYTES_MAX)),
         ),
     };
     GuestFailure { kind, place: frame, message }
 }
 
-/// wasmtime's limit on what one call may hand to the host has no public type.
-fn kind_of_other(error: &wasmtime::Error) -> GuestFailureKind {
-    if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
-        GuestFailureKind::Memory
-    } else {
-        GuestFailureKind::Trap
-    }
+/// wasmtime's error for what one call may hand to the host has no public type.
+fn gave_too_much(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().contains("fuel allocated for hostcalls")
 }
 
 /// The innermost place in the author's own code: "src/lib.rs:54", or a function's name without line tables.
@@ -158,4 +161,49 @@ fn own_frame(trace: &WasmBacktrace) -> Option<String> {
         Some(format!("function {}", clean(name, PLACE_BYTES_MAX)))
     };
     place.or_else(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::NoLog;
+
+    fn guest() -> Guest {
+        Guest::new("p@1.0.0".into(), Meter::new(0), LogGate::new(Arc::new(NoLog), 1))
+    }
+
+    fn told(guest: &Guest, trap: Trap) -> GuestFailure {
+        failure(guest, &trap.into(), "on-bar", 50)
+    }
+
+    #[test]
+    fn traps_are_told_in_the_authors_words() {
+        let said = |trap| told(&guest(), trap).message;
+        assert_eq!(said(Trap::Interrupt), "on-bar took longer than 50 ms");
+        assert_eq!(said(Trap::StackOverflow), "on-bar overflowed its stack");
+        assert!(said(Trap::MemoryOutOfBounds).contains("most often this is a stack overflow"));
+        assert!(said(Trap::UnreachableCodeReached).contains("aborted without a message"));
+        assert_eq!(said(Trap::IntegerDivisionByZero), "on-bar trapped: wasm trap: integer divide by zero");
+        assert_eq!(told(&guest(), Trap::Interrupt).kind, GuestFailureKind::Timeout);
+        assert_eq!(told(&guest(), Trap::OutOfFuel).kind, GuestFailureKind::Timeout);
+    }
+
+    #[test]
+    fn only_a_panic_of_this_call_explains_its_trap() {
+        let mut guest = guest();
+        log::Host::panicked(&mut guest, "first".into(), "src/lib.rs".into(), 7);
+        log::Host::panicked(&mut guest, "second".into(), "src/lib.rs".into(), 8);
+        let failure = told(&guest, Trap::UnreachableCodeReached);
+        assert_eq!(failure.to_string(), "on-bar panicked: first (at src/lib.rs:7)");
+        assert_eq!(told(&guest, Trap::Interrupt).message, "on-bar took longer than 50 ms");
+        guest.forget_panic();
+        assert_eq!(told(&guest, Trap::UnreachableCodeReached).place, None);
+    }
+
+    #[test]
+    fn what_the_guest_says_is_cut() {
+        let mut guest = guest();
+        log::Host::panicked(&mut guest, "m".repeat(1 << 20), "f".repeat(1 << 20), u32::MAX);
+        assert!(told(&guest, Trap::UnreachableCodeReached).to_string().len() < 1_500);
+    }
 }

@@ -4,27 +4,23 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use wasmtime::component::HasSelf;
 use wasmtime::component::Linker;
-use wasmtime::{Config, Engine, OptLevel, Store, WasmBacktraceDetails};
+use wasmtime::{Config, Engine, OptLevel, Store, StoreContextMut, UpdateDeadline, WasmBacktraceDetails};
 
 use crate::bindings::{architecture, features};
 use crate::cache::Cache;
+use crate::deadline::{Deadline, TICK, thread_cpu_time};
 use crate::digest::sha256_hex;
 use crate::guest::Guest;
-use crate::limits::{Meter, PluginLimits};
+use crate::limits::{Meter, PluginLimits, TRANSFER_BYTES_MAX};
 use crate::log::{LogGate, NoLog, PluginLog};
 use crate::metadata::Metadata;
 use crate::survey::{LoadErrorKind, Survey, World, survey};
 
-/// How often deadlines are looked at.
-pub(crate) const TICK: Duration = Duration::from_millis(1);
 /// What a metered call may use; about ten seconds' worth.
 pub(crate) const FUEL: u64 = 100_000_000_000;
-/// What a guest may hand over in one call.
-const TRANSFER_BYTES_MAX: usize = 16 << 20;
 
 /// How a [`Host`] is set up.
 #[derive(Clone)]
@@ -228,6 +224,7 @@ impl Component {
             Store::new(&shared.engine, Guest::new(self.plugin(), Meter::new(memory_bytes_max), gate));
         store.limiter(|guest| &mut guest.meter);
         store.set_hostcall_fuel(TRANSFER_BYTES_MAX);
+        store.epoch_deadline_callback(more_time);
         store
     }
 
@@ -238,8 +235,9 @@ impl Component {
             // It can only fail on an engine without fuel.
             let _ = store.set_fuel(FUEL);
         } else {
-            // The tick that is running has partly gone.
-            store.set_epoch_deadline(deadline_ms.div_ceil(TICK.as_millis() as u64) + 1);
+            let deadline = Deadline::new(deadline_ms);
+            store.data_mut().deadline = deadline;
+            store.set_epoch_deadline(deadline.first_ticks());
         }
     }
 
@@ -309,6 +307,12 @@ fn engine(metered: bool) -> wasmtime::Result<Engine> {
     config.wasm_relaxed_simd(false);
     config.cranelift_opt_level(OptLevel::Speed);
     Engine::new(&config)
+}
+
+/// What happens when the epoch of a call's deadline is there.
+fn more_time(mut store: StoreContextMut<'_, Guest>) -> wasmtime::Result<UpdateDeadline> {
+    let ticks = thread_cpu_time().and_then(|cpu| store.data_mut().deadline.more_ticks(cpu));
+    Ok(ticks.map_or(UpdateDeadline::Interrupt, UpdateDeadline::Continue))
 }
 
 /// Advances the engine's epoch each tick for as long as the engine lives.

@@ -9,6 +9,7 @@ mod bindings;
 mod cache;
 pub mod causality;
 mod construct;
+mod deadline;
 mod digest;
 pub mod features;
 pub mod guest;

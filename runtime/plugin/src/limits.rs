@@ -4,7 +4,8 @@ use std::fmt;
 
 use wasmtime::ResourceLimiter;
 
-/// Bounds on components and on each call. Deadlines are wall clock, to about a millisecond.
+/// Bounds on components and on each call. A call that computes without end is stopped at its deadline, to a few
+/// milliseconds; one that the machine keeps from running gets the time that it lost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginLimits {
     pub component_bytes_max: usize,
@@ -75,6 +76,8 @@ impl fmt::Display for Exceeded {
 
 impl std::error::Error for Exceeded {}
 
+/// What a guest may hand over in one call.
+pub(crate) const TRANSFER_BYTES_MAX: usize = 16 << 20;
 const TABLE_ELEMENTS_MAX: usize = 100_000;
 
 /// Counts an instance's memory; refuses what would pass the limit.

@@ -203,7 +203,7 @@ fn shown(name: &str) -> String {
     crate::log::clean(name, 128)
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Version {
     major: u64,
     minor: u64,
@@ -219,9 +219,8 @@ fn interface_of(name: &str) -> Option<(&str, &str)> {
 fn check_versions<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), LoadErrorKind> {
     for name in names {
         let Some((_, version)) = interface_of(name) else { continue };
-        let fits = parse_version(version).is_some_and(|v| {
-            (v.major, v.minor) == (OFFERED.major, OFFERED.minor) && v.patch <= OFFERED.patch
-        });
+        let fits = parse_version(version)
+            .is_some_and(|v| (v.major, v.minor) == (OFFERED.major, OFFERED.minor) && v <= OFFERED);
         if !fits {
             return Err(LoadErrorKind::Version { needs: shown(name) });
         }

@@ -1,6 +1,6 @@
 //! Little-endian fields in and out of a payload, each with its limit checked on both sides.
 
-use crate::record::RecordError;
+use crate::error::RecordError;
 
 pub(crate) fn put_u8(out: &mut Vec<u8>, value: u8) {
     out.push(value);

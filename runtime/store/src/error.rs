@@ -4,8 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use market::BarError;
+
 use crate::durable::SyncFailure;
-use crate::record::RecordError;
 
 #[derive(Debug)]
 pub enum OpenError {
@@ -232,3 +233,37 @@ impl fmt::Display for ReadError {
 }
 
 impl std::error::Error for ReadError {}
+
+/// Why a record can't be written, or a payload isn't one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RecordError {
+    TooLong { field: &'static str, count: usize, limit: usize },
+    Bar(BarError),
+    Malformed { field: &'static str },
+    Truncated,
+    Trailing { bytes: usize },
+    UnknownKind { kind: u8 },
+    UnknownVersion { kind: u8, version: u8 },
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecordError::TooLong { field, count, limit } => {
+                write!(f, "{field} has length {count}; the limit is {limit}")
+            }
+            RecordError::Bar(error) => write!(f, "{error}"),
+            RecordError::Malformed { field } => write!(f, "{field} has an impossible value"),
+            RecordError::Truncated => write!(f, "the payload ends too early"),
+            RecordError::Trailing { bytes } => write!(f, "the payload has {bytes} bytes too many"),
+            RecordError::UnknownKind { kind } => {
+                write!(f, "record kind {kind} is unknown; a newer alphaplus wrote it")
+            }
+            RecordError::UnknownVersion { kind, version } => {
+                write!(f, "record kind {kind} has version {version}; a newer alphaplus wrote it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RecordError {}

@@ -8,7 +8,8 @@
 //! The CRC (CRC-32, IEEE) covers all that follows it and starts from the segment's first position, so that bytes
 //! of another segment never pass. The marker is what a reader looks for after damage.
 
-use crate::record::{PAYLOAD_BYTES_MAX, Record, RecordError};
+use crate::error::RecordError;
+use crate::record::{PAYLOAD_BYTES_MAX, Record};
 
 pub(crate) const FRAME_HEADER_BYTES: usize = 20;
 const MARKER: [u8; 2] = [0xA7, 0x5B];

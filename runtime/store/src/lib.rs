@@ -23,6 +23,7 @@ mod consumer;
 mod durable;
 mod error;
 mod filesystem;
+mod folder;
 mod frame;
 mod log;
 mod probe;
@@ -39,15 +40,16 @@ mod spool;
 mod tests;
 
 pub use durable::{OnDurable, SyncCounts, SyncFailure};
-pub use error::{AcknowledgeError, AppendError, OpenError, ReadError, RetainError};
+pub use error::{AcknowledgeError, AppendError, OpenError, ReadError, RecordError, RetainError};
 pub use filesystem::{Access, FileSystem, LockError, LockGuard, RealFileSystem, StoredFile};
+pub use folder::{FolderReader, read_folder};
 pub use log::{SpoolHandle, SpoolStats};
 pub use probe::{SyncTimes, disk_sync_time};
 pub use reader::{Entry, Reader};
 pub use record::{
     BarRecord, DEVICE_BYTES_MAX, GapReason, GapRecord, MODEL_NAME_BYTES_MAX, MODEL_VERSION_BYTES_MAX,
-    ModelName, Outcome, PredictionRecord, REASON_BYTES_MAX, Record, RecordError, STATE_BYTES_MAX,
-    SnapshotRecord, VALUES_MAX,
+    ModelName, Outcome, PredictionRecord, REASON_BYTES_MAX, Record, STATE_BYTES_MAX, SnapshotRecord,
+    VALUES_MAX,
 };
 pub use recover::{Quarantined, Recovery};
 pub use retain::Retained;

@@ -15,11 +15,10 @@
 //!
 //! A changed form gets the next version; every version that was ever released stays readable.
 
-use std::fmt;
-
-use market::{Bar, BarError, StreamKey, Symbol, Timeframe, Timestamp};
+use market::{Bar, StreamKey, Symbol, Timeframe, Timestamp};
 
 use crate::codec::{Fields, put_f64, put_i64, put_text, put_u8, put_u16, put_u32, put_u64};
+use crate::error::RecordError;
 
 pub const SYMBOL_BYTES_MAX: usize = 32;
 pub const MODEL_NAME_BYTES_MAX: usize = 64;
@@ -406,37 +405,3 @@ fn flags(fields: &mut Fields, known: u8) -> Result<u8, RecordError> {
     let flags = fields.u8()?;
     if flags & !known == 0 { Ok(flags) } else { Err(RecordError::Malformed { field: "flags" }) }
 }
-
-/// Why a record can't be written, or a payload isn't one.
-#[derive(Clone, Debug, PartialEq)]
-pub enum RecordError {
-    TooLong { field: &'static str, count: usize, limit: usize },
-    Bar(BarError),
-    Malformed { field: &'static str },
-    Truncated,
-    Trailing { bytes: usize },
-    UnknownKind { kind: u8 },
-    UnknownVersion { kind: u8, version: u8 },
-}
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RecordError::TooLong { field, count, limit } => {
-                write!(f, "{field} has length {count}; the limit is {limit}")
-            }
-            RecordError::Bar(error) => write!(f, "{error}"),
-            RecordError::Malformed { field } => write!(f, "{field} has an impossible value"),
-            RecordError::Truncated => write!(f, "the payload ends too early"),
-            RecordError::Trailing { bytes } => write!(f, "the payload has {bytes} bytes too many"),
-            RecordError::UnknownKind { kind } => {
-                write!(f, "record kind {kind} is unknown; a newer alphaplus wrote it")
-            }
-            RecordError::UnknownVersion { kind, version } => {
-                write!(f, "record kind {kind} has version {version}; a newer alphaplus wrote it")
-            }
-        }
-    }
-}
-
-impl std::error::Error for RecordError {}

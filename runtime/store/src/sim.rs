@@ -6,14 +6,14 @@
 //! of its unsynced changes. [`SimFileSystem::kill`] ends the programs alone. A sync that fails has lost what it was
 //! to save, and the next one says that all is well.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod disk;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::disk::{Change, Disk, Inode, NameChange, Node, is_root, parent};
 use crate::filesystem::{Access, FileSystem, LockError, LockGuard, StoredFile};
-
-const SECTOR_BYTES: usize = 512;
 
 /// Cheap to clone; all clones are the same disk.
 #[derive(Clone, Default)]
@@ -48,51 +48,6 @@ impl Seeded {
     pub fn below(&mut self, bound: u64) -> u64 {
         self.draw() % bound
     }
-}
-
-#[derive(Default)]
-struct Disk {
-    files: Vec<Inode>,
-    /// As programs see it, and as the disk has it.
-    seen: Names,
-    durable: Names,
-    /// Unsynced changes of each directory, in order.
-    changes: BTreeMap<PathBuf, Vec<NameChange>>,
-    locks: BTreeSet<PathBuf>,
-    /// Grows with each kill and crash: handles from before are of no use.
-    lives: u64,
-    down: bool,
-    steps_left: Option<u64>,
-    space_bytes: Option<u64>,
-    data_syncs_left: Option<u64>,
-    fault: SyncFault,
-}
-
-type Names = BTreeMap<PathBuf, Node>;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Node {
-    Dir,
-    File(usize),
-}
-
-enum NameChange {
-    Add(PathBuf, Node),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf),
-}
-
-#[derive(Default)]
-struct Inode {
-    seen: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Change>,
-}
-
-#[derive(Clone)]
-enum Change {
-    Write { offset: usize, bytes: Vec<u8> },
-    Truncate(usize),
 }
 
 impl SimFileSystem {
@@ -175,139 +130,6 @@ impl SimFileSystem {
 
 fn lock(disk: &Mutex<Disk>) -> MutexGuard<'_, Disk> {
     disk.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn is_root(dir: &Path) -> bool {
-    dir.as_os_str().is_empty() || dir == Path::new("/") || dir == Path::new(".")
-}
-
-fn parent(path: &Path) -> PathBuf {
-    path.parent().unwrap_or(Path::new("")).to_path_buf()
-}
-
-impl NameChange {
-    fn apply(&self, names: &mut Names) {
-        match self {
-            NameChange::Add(path, node) => {
-                names.insert(path.clone(), *node);
-            }
-            NameChange::Remove(path) => {
-                names.remove(path);
-            }
-            NameChange::Rename(from, to) => {
-                if let Some(node) = names.remove(from) {
-                    names.insert(to.clone(), node);
-                }
-            }
-        }
-    }
-}
-
-impl Inode {
-    fn after_crash(&self, random: &mut Seeded) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        if random.below(4) == 0 {
-            for change in &self.pending {
-                change.apply_sectors(&mut bytes, random);
-            }
-            return bytes;
-        }
-        let count = random.below(self.pending.len() as u64 + 1) as usize;
-        for change in &self.pending[..count] {
-            change.apply(&mut bytes);
-        }
-        if let Some(Change::Write { offset, bytes: torn }) = self.pending.get(count) {
-            let length = random.below(torn.len() as u64 + 1) as usize;
-            write_into(&mut bytes, *offset, &torn[..length]);
-        }
-        bytes
-    }
-}
-
-impl Change {
-    fn apply(&self, file: &mut Vec<u8>) {
-        match self {
-            Change::Write { offset, bytes } => write_into(file, *offset, bytes),
-            Change::Truncate(length) => file.resize(*length, 0),
-        }
-    }
-
-    /// Each sector reaches the disk or not; one that doesn't, before one that does, reads as it was or as zeros.
-    fn apply_sectors(&self, file: &mut Vec<u8>, random: &mut Seeded) {
-        let Change::Write { offset, bytes } = self else {
-            if random.below(2) == 0 {
-                self.apply(file);
-            }
-            return;
-        };
-        let mut at = 0;
-        while at < bytes.len() {
-            let count = (SECTOR_BYTES - (offset + at) % SECTOR_BYTES).min(bytes.len() - at);
-            if random.below(2) == 0 {
-                write_into(file, offset + at, &bytes[at..at + count]);
-            }
-            at += count;
-        }
-    }
-}
-
-fn write_into(file: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
-    if bytes.is_empty() {
-        return;
-    }
-    if file.len() < offset + bytes.len() {
-        file.resize(offset + bytes.len(), 0);
-    }
-    file[offset..offset + bytes.len()].copy_from_slice(bytes);
-}
-
-impl Disk {
-    fn restart(&mut self) {
-        self.lives += 1;
-        self.down = false;
-        self.steps_left = None;
-        self.locks.clear();
-    }
-
-    fn check_up(&self) -> io::Result<()> {
-        if self.down { Err(io::Error::other("the machine is down")) } else { Ok(()) }
-    }
-
-    /// Before everything that changes something.
-    fn step(&mut self) -> io::Result<()> {
-        self.check_up()?;
-        match &mut self.steps_left {
-            Some(0) => {
-                self.down = true;
-                self.check_up()
-            }
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn inode(&self, path: &Path) -> Option<usize> {
-        match self.seen.get(path) {
-            Some(Node::File(index)) => Some(*index),
-            _ => None,
-        }
-    }
-
-    fn used_bytes(&self) -> u64 {
-        let sizes = self.seen.values().map(|node| match node {
-            Node::File(index) => self.files[*index].seen.len() as u64,
-            Node::Dir => 0,
-        });
-        sizes.sum()
-    }
-
-    fn change_names(&mut self, dir: PathBuf, change: NameChange) {
-        change.apply(&mut self.seen);
-        self.changes.entry(dir).or_default().push(change);
-    }
 }
 
 impl FileSystem for SimFileSystem {

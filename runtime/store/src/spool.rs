@@ -51,7 +51,8 @@ impl Default for SpoolOptions {
 /// What happens at `limit_bytes`, once all that every consumer has acknowledged is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFull {
-    /// Appends are refused with [`AppendError::SpoolFull`] until a consumer acknowledges more.
+    /// Appends are refused with [`AppendError::SpoolFull`] until every consumer has acknowledged more, or
+    /// [`Spool::retain`] removed some. Without a consumer nothing is ever acknowledged.
     Block,
     /// The oldest segments go, with the gap recorded. So they do on a full disk.
     DropOldest,

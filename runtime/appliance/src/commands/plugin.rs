@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use market::read::{ReadOptions, read_bars};
 use market::{Bar, Symbol};
 use plugin::toolchain::{self, BuildOptions};
-use plugin::{Component, FeaturePlugin, World};
+use plugin::FeaturePlugin;
 use serde_json::Map;
 
 use crate::cli::{Plugin, PluginKind};
@@ -47,42 +47,28 @@ fn build(settings: &Settings, folder: &Path, out: Option<&Path>) -> Result<(), S
     Ok(())
 }
 
-fn loaded(settings: &Settings, name: &Path) -> Result<Component, String> {
-    let text = name.to_string_lossy();
-    let path = load::component_path(settings, &text)?;
-    load::host(settings)?.load(&path).map_err(|e| e.to_string())
-}
-
+/// Loads it and asks it what it is, within all limits.
 fn check(settings: &Settings, path: &Path) -> Result<(), String> {
-    let component = loaded(settings, path)?;
-    match component.world() {
-        World::Features => {
-            FeaturePlugin::new(&component, &Map::new()).map_err(|e| e.to_string())?;
-        }
-        World::Architecture => {
-            plugin::Architecture::new(&component).map_err(|e| e.to_string())?;
-        }
-    }
-    println!("{} is a {} component that loads here", component.id(), component.world().name());
+    let (host, path) = (load::host(settings)?, load::component_path(settings, &path.to_string_lossy())?);
+    let found = plugin::inspect(&host, &path).map_err(|e| e.to_string())?;
+    println!("{}@{} is a {} component that loads here", found.metadata.name, found.metadata.version, found.world.name());
     Ok(())
 }
 
 fn inspect(settings: &Settings, path: &Path) -> Result<(), String> {
-    let c = loaded(settings, path)?;
-    println!("plugin    {}\nworld     {}\nsha256    {}\nsize      {} bytes", c.id(), c.world().name(), c.digest(), c.size_bytes());
-    println!("imports   {}\nexports   {}", c.imports().join(", "), c.exports().join(", "));
-    match c.world() {
-        World::Features => {
-            let features = FeaturePlugin::new(&c, &Map::new()).map_err(|e| e.to_string())?;
-            let spec = market::Features::spec(&features);
-            print!("options\n{}", indented(&features.schema().describe()));
-            println!("warm-up   {} bars", spec.warmup);
-            println!("columns   {}\n{}", spec.names.len(), indented(&spec.names.join("\n")));
-        }
-        World::Architecture => {
-            let architecture = plugin::Architecture::new(&c).map_err(|e| e.to_string())?;
-            print!("hyper-parameters\n{}", indented(&architecture.schema().describe()));
-        }
+    let (host, path) = (load::host(settings)?, load::component_path(settings, &path.to_string_lossy())?);
+    let found = plugin::inspect(&host, &path).map_err(|e| e.to_string())?;
+    println!("plugin    {}@{}\nworld     {}", found.metadata.name, found.metadata.version, found.world.name());
+    println!("sha256    {}\nsize      {} bytes", found.digest, found.size_bytes);
+    println!("imports   {}\nexports   {}", found.imports.join(", "), found.exports.join(", "));
+    if let Some(spec) = &found.spec {
+        print!("options\n{}", indented(&found.schema.describe()));
+        println!("warm-up   {} bars", spec.warmup);
+        print!("columns   {}\n{}", spec.names.len(), indented(&spec.names.join("\n")));
+    }
+    if let Some(size) = &found.graph {
+        print!("hyper-parameters\n{}", indented(&found.schema.describe()));
+        println!("graph     {} nodes, {} parameters (60 bars of 8 features)", size.nodes, size.parameters);
     }
     Ok(())
 }
@@ -92,39 +78,25 @@ fn indented(text: &str) -> String {
 }
 
 fn test(settings: &Settings, path: &Path, bars: Option<&Path>, rounds: usize, seed: u64) -> Result<(), String> {
-    let component = loaded(settings, path)?;
-    if component.world() == World::Architecture {
-        let architecture = plugin::Architecture::new(&component).map_err(|e| e.to_string())?;
-        for (window, features) in [(1, 1), (60, 32), (17, 5)] {
-            let dimensions = plugin::Dimensions { window, features, outputs: 1 };
-            let build = || architecture.build(&Map::new(), dimensions, &graph::Limits::default());
-            let (one, two) = (build().map_err(|e| e.to_string())?, build().map_err(|e| e.to_string())?);
-            if one != two {
-                return Err(format!("{} builds different graphs from the same arguments", component.id()));
-            }
-            println!("window {window}, {features} features: {} nodes, the same twice", one.nodes.len());
-        }
-        return Ok(());
+    let (host, path) = (load::host(settings)?, load::component_path(settings, &path.to_string_lossy())?);
+    for line in plugin::inspect::test(&host, &path, seed, rounds).map_err(|e| e.to_string())? {
+        println!("ok  {line}");
     }
+    let Some(file) = bars else { return Ok(()) };
+    let component = host.load(&path).map_err(|e| e.to_string())?;
     let mut features = FeaturePlugin::new(&component, &Map::new()).map_err(|e| e.to_string())?;
-    let bars: Vec<Bar> = match bars {
-        Some(file) => {
-            let symbol = Symbol::new("TEST").ok();
-            let read = read_bars(file, &ReadOptions { symbol, ..ReadOptions::default() }).map_err(|e| e.to_string())?;
-            read.streams.into_iter().next().map(|s| s.1).ok_or("the file holds no bars")?
-        }
-        None => plugin::causality::synthetic_bars(seed, 2_000),
-    };
-    println!("{} over {} bars, {rounds} rounds", component.id(), bars.len());
-    plugin::causality::check_causality(&mut features, &bars, seed, rounds).map_err(|e| e.to_string())?;
-    println!("rows depend on no later bar; batches, replay and snapshots give the same bits");
+    let symbol = Symbol::new("TEST").ok();
+    let read = read_bars(file, &ReadOptions { symbol, ..ReadOptions::default() }).map_err(|e| e.to_string())?;
+    let bars: Vec<Bar> = read.streams.into_iter().next().map(|s| s.1).ok_or("the file holds no bars")?;
+    plugin::check_causality(&mut features, &bars, seed, rounds).map_err(|e| e.to_string())?;
+    println!("ok  the same over {} bars of {}", bars.len(), file.display());
     Ok(())
 }
 
 fn bench(settings: &Settings, path: &Path) -> Result<(), String> {
     let path = load::component_path(settings, &path.to_string_lossy())?;
     let host = load::host(settings)?;
-    let report = plugin::bench::bench(&host, &path).map_err(|e| e.to_string())?;
+    let report = plugin::bench(&host, &path).map_err(|e| e.to_string())?;
     println!("{report}");
     Ok(())
 }

@@ -53,7 +53,8 @@ pub fn run(settings: &Settings, seq: u64) -> Result<(), String> {
         return Err(format!("model {model} is not the one that made prediction {seq}: its digest differs"));
     }
     let keep = settings.raw.serving.revision_depth_bars;
-    let mut scanned = Scanned::new(wanted.key.clone(), history::capacity_bars(deployment.window, keep));
+    let capacity = history::capacity_bars(deployment.warmup(), deployment.window, keep);
+    let mut scanned = Scanned::new(wanted.key.clone(), capacity);
     for (position, record) in records {
         match record {
             Record::Bar(r) if r.bar.key == wanted.key => scanned.bar(position, r.bar, r.backfill),

@@ -278,14 +278,18 @@ unsafe fn pair_of_panels<S: Simd>(p: &Product, panel: usize) {
     unsafe {
         let mut sums = [[S::splat(0.0); 4]; 2];
         if !p.init.is_null() {
-            for (i, sum) in sums.iter_mut().flatten().enumerate() {
-                *sum = S::load(p.init.add(first + i * S::LANES));
+            for (panel, sums) in sums.iter_mut().enumerate() {
+                for (v, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::load(p.init.add(first + (panel * 4 + v) * S::LANES));
+                }
             }
         }
         let b = p.b.add(panel * p.b_panel);
         accumulate_row::<S, 2>(&mut sums, p.a, p.a_depth, b, p.b_panel, p.b_row, p.depth);
-        for (i, sum) in sums.iter().flatten().enumerate() {
-            S::store(p.c.add(first + i * S::LANES), *sum);
+        for (panel, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                S::store(p.c.add(first + (panel * 4 + v) * S::LANES), *sum);
+            }
         }
     }
 }
@@ -308,14 +312,14 @@ pub(crate) unsafe fn accumulate<S: Simd, const R: usize, const V: usize>(
     unsafe {
         let mut local = *sums;
         for _ in 0..depth {
-            let mut right = [S::splat(0.0); V];
-            for (v, right) in right.iter_mut().enumerate() {
-                *right = S::load(b.add(v * S::LANES));
+            let mut left = [S::splat(0.0); R];
+            for (r, left) in left.iter_mut().enumerate() {
+                *left = S::splat(*a.add(r * a_row));
             }
-            for (r, local) in local.iter_mut().enumerate() {
-                let left = S::splat(*a.add(r * a_row));
-                for (sum, right) in local.iter_mut().zip(&right) {
-                    *sum = S::fma(left, *right, *sum);
+            for v in 0..V {
+                let right = S::load(b.add(v * S::LANES));
+                for (left, local) in left.iter().zip(&mut local) {
+                    local[v] = S::fma(*left, right, local[v]);
                 }
             }
             a = a.wrapping_add(a_depth);

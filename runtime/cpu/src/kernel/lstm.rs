@@ -278,8 +278,10 @@ unsafe fn product<S: Simd, const R: usize>(s: &Step, panel: usize, row: usize, o
             let b = s.recurrent.add(panel * s.units * width);
             accumulate::<S, R, 4>(&mut sums, s.h.add(row * s.h_row), s.h_row, 1, b, width, s.units);
         }
-        for (i, sum) in sums.iter().flatten().enumerate() {
-            S::store(out.0.as_mut_ptr().add(i * S::LANES), *sum);
+        for (row, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                S::store(out.0.as_mut_ptr().add(row * width + v * S::LANES), *sum);
+            }
         }
     }
 }
@@ -291,8 +293,10 @@ unsafe fn pair<S: Simd>(s: &Step, panel: usize, out: &mut Sums) {
     // SAFETY: the caller's; both panels exist.
     unsafe {
         let mut sums = [[S::splat(0.0); 4]; 2];
-        for (i, sum) in sums.iter_mut().flatten().enumerate() {
-            *sum = S::load(s.start.add(panel * width + i * S::LANES));
+        for (p, sums) in sums.iter_mut().enumerate() {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                *sum = S::load(s.start.add((panel + p) * width + v * S::LANES));
+            }
         }
         if s.features > 0 {
             let size = s.features * width;
@@ -302,8 +306,10 @@ unsafe fn pair<S: Simd>(s: &Step, panel: usize, out: &mut Sums) {
             let size = s.units * width;
             accumulate_row::<S, 2>(&mut sums, s.h, 1, s.recurrent.add(panel * size), size, width, s.units);
         }
-        for (i, sum) in sums.iter().flatten().enumerate() {
-            S::store(out.0.as_mut_ptr().add(i * S::LANES), *sum);
+        for (row, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                S::store(out.0.as_mut_ptr().add(row * width + v * S::LANES), *sum);
+            }
         }
     }
 }

@@ -92,6 +92,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> Four {
+        if n == 4 {
+            // SAFETY: the caller owns n lanes at p.
+            return unsafe { Self::load(p) };
+        }
         let mut v = [0.0; 4];
         for (i, lane) in v.iter_mut().enumerate().take(n) {
             // SAFETY: the caller owns n lanes at p.
@@ -101,6 +105,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn store_first(p: *mut f32, n: usize, v: Four) {
+        if n == 4 {
+            // SAFETY: the caller owns n lanes at p.
+            return unsafe { Self::store(p, v) };
+        }
         for (i, lane) in v.0.iter().enumerate().take(n) {
             // SAFETY: the caller owns n lanes at p.
             unsafe { *p.add(i) = *lane };
@@ -217,12 +225,21 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load_first(p: *const f32, n: usize) -> __m256 {
         // SAFETY: see above.
-        unsafe { _mm256_maskload_ps(p, first_of_eight(n)) }
+        unsafe { if n == 8 { _mm256_loadu_ps(p) } else { _mm256_maskload_ps(p, first_of_eight(n)) } }
     }
     #[inline(always)]
     unsafe fn store_first(p: *mut f32, n: usize, v: __m256) {
+        // Masked stores are slow on many AMD processors.
         // SAFETY: see above.
-        unsafe { _mm256_maskstore_ps(p, first_of_eight(n), v) }
+        unsafe {
+            if n == 8 {
+                _mm256_storeu_ps(p, v);
+            } else {
+                let mut lanes = [0.0f32; 8];
+                _mm256_storeu_ps(lanes.as_mut_ptr(), v);
+                std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+            }
+        }
     }
     #[inline(always)]
     unsafe fn add(a: __m256, b: __m256) -> __m256 {

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
+use graph::SlidingPlan;
 use graph::reference::Interpreter;
 
 use super::*;
@@ -227,4 +229,97 @@ fn other_losses_reach_their_own_optimum() {
     };
     let shares = [0.2, 0.8].map(share_below);
     assert!((shares[0] - 0.2).abs() < 0.06 && (shares[1] - 0.8).abs() < 0.06, "{shares:?}");
+}
+
+/// The reference, and a list of what its plans were run on.
+#[derive(Clone, Default)]
+struct Spy(Arc<Mutex<Vec<Vec<Vec<f32>>>>>);
+
+struct SpyPlan {
+    inner: Box<dyn Plan>,
+    spy: Spy,
+}
+
+impl Executor for Spy {
+    fn name(&self) -> &str {
+        "spy"
+    }
+
+    fn prepare(&self, graph: &Graph, batches: &[usize]) -> Result<Box<dyn Plan>, PrepareError> {
+        Ok(Box::new(SpyPlan { inner: Interpreter.prepare(graph, batches)?, spy: self.clone() }))
+    }
+
+    fn prepare_sliding(
+        &self,
+        graph: &Graph,
+        window: usize,
+        streams: usize,
+    ) -> Result<Box<dyn SlidingPlan>, PrepareError> {
+        Interpreter.prepare_sliding(graph, window, streams)
+    }
+}
+
+impl Plan for SpyPlan {
+    fn run(&mut self, batch: usize, inputs: &[&[f32]], outputs: &mut [Vec<f32>]) -> Result<(), RunError> {
+        self.spy.0.lock().unwrap().push(inputs.iter().map(|input| input.to_vec()).collect());
+        self.inner.run(batch, inputs, outputs)
+    }
+
+    fn load(&mut self, states: &[(String, Tensor)]) -> Result<(), RunError> {
+        self.inner.load(states)
+    }
+
+    fn save(&self) -> Vec<(String, Tensor)> {
+        self.inner.save()
+    }
+}
+
+#[test]
+fn each_epoch_sees_each_sample_once_in_a_new_order_with_new_dropout() {
+    let prepared = prepared(300, 0.3);
+    let model = linear_model(WINDOW, 3, 0.5);
+    let settings = TrainingSettings { batch: 10, epochs_max: 3, ..settings() };
+    let spy = Spy::default();
+    train(&prepared.job(&model, &settings), &spy, &mut (), None).unwrap();
+    let runs = spy.0.lock().unwrap();
+    let steps: Vec<_> = runs.iter().filter(|inputs| inputs.len() == 4).collect();
+    let batches = prepared.split.train.len() / 10;
+    assert_eq!(steps.len(), 3 * batches);
+
+    let mut epochs = Vec::new();
+    for epoch in steps.chunks(batches) {
+        let targets: Vec<u32> = epoch.iter().flat_map(|step| step[2].iter().map(|y| y.to_bits())).collect();
+        let mut known: Vec<u32> = prepared
+            .split
+            .train
+            .iter()
+            .map(|&i| (prepared.label.to_output(prepared.dataset.samples[i].label) as f32).to_bits())
+            .collect();
+        for target in &targets {
+            let place =
+                known.iter().position(|y| y == target).expect("a training label that was not seen yet");
+            known.swap_remove(place);
+        }
+        assert!(known.len() < 10, "only what doesn't fill a batch is left out");
+        epochs.push(targets);
+    }
+    assert!(epochs[0] != epochs[1] && epochs[1] != epochs[2]);
+
+    let mut seeds: Vec<f32> = steps.iter().map(|step| step[1][0]).collect();
+    assert!(seeds.iter().all(|&seed| seed.fract() == 0.0 && (0.0..16_777_216.0).contains(&seed)));
+    seeds.sort_by(f32::total_cmp);
+    seeds.dedup();
+    assert_eq!(seeds.len(), steps.len());
+
+    for (step, rate) in (1..).zip(steps.iter().map(|step| step[3][0])) {
+        assert_eq!(rate, settings.learning_rate_at(step, 3 * batches as u64) as f32);
+    }
+    // A window and its target belong together.
+    let sample = prepared
+        .split
+        .train
+        .iter()
+        .map(|&i| &prepared.dataset.samples[i])
+        .find(|sample| (prepared.label.to_output(sample.label) as f32).to_bits() == epochs[2][0]);
+    assert_eq!(&steps[2 * batches][0][..WINDOW * 3], prepared.dataset.window_of(sample.unwrap()));
 }

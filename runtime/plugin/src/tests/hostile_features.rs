@@ -269,7 +269,17 @@ fn bad_snapshots_are_refused() {
     assert_eq!(restore("restore-refuses").expect_err("refuses").message, "restore refused: unknown state");
     assert_eq!(restore("restore-panics").expect_err("panics").message, "restore panicked: state of 24 bytes");
     let huge = restore("snapshot-huge").expect_err("20 MiB");
-    assert!(matches!(huge.kind, FeatureErrorKind::Memory | FeatureErrorKind::Refused), "{huge}");
+    assert_eq!(huge.kind, FeatureErrorKind::Memory);
+    assert_eq!(huge.message, "snapshot gave more than 16 MiB in one call");
+    let small = Host::new(HostOptions {
+        limits: PluginLimits { state_bytes_max: 23, ..limits() },
+        ..HostOptions::default()
+    });
+    let component = small.expect("starts").load(&path("hostile-features.wasm")).expect("loads");
+    let mut plugin = FeaturePlugin::new(&component, &Map::new()).expect("opens");
+    let stream = plugin.open().expect("opens");
+    let error = plugin.snapshot(stream).expect_err("24 bytes");
+    assert_eq!(error.message, "its snapshot has 24 bytes; at most 23 go (state_bytes_max)");
 }
 
 #[test]
@@ -354,4 +364,18 @@ fn long_batches_are_cut_without_a_trace() {
         plugin.on_bar(single, bar, &mut row).expect("honest");
         assert!(row.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits()));
     }
+}
+
+#[test]
+fn a_batch_that_fails_in_the_middle_gives_nothing() {
+    let limits = PluginLimits { batch_bars_max: 4, ..limits() };
+    let host = Host::new(HostOptions { limits, ..HostOptions::default() }).expect("starts");
+    let component = host.load(&path("hostile-features.wasm")).expect("loads");
+    let mut plugin =
+        FeaturePlugin::new(&component, &options(json!({"mode": "nan", "at": 6}))).expect("opens");
+    let stream = plugin.open().expect("opens");
+    let mut rows = vec![7.0];
+    let error = plugin.on_bars(stream, &synthetic_bars(1, 10), &mut rows).expect_err("NaN in row 6");
+    assert!(error.message.starts_with("column range of row 6 is NaN"), "{error}");
+    assert_eq!(rows, [7.0]);
 }

@@ -182,3 +182,85 @@ proptest! {
         }
     }
 }
+
+type Edit = fn(&mut Manifest);
+
+/// Every range and length that the check knows, each broken alone.
+#[test]
+fn each_impossible_value_is_named() {
+    let edits: &[(&str, Edit)] = &[
+        ("format", |m| m.format = 2),
+        ("name", |m| m.name = "A".into()),
+        ("version", |m| m.version = 0),
+        ("created_at", |m| m.created_at = "yesterday".into()),
+        ("architecture.plugin", |m| m.architecture.plugin.clear()),
+        ("architecture.digest", |m| m.architecture.digest.clear()),
+        ("architecture.hyper", |m| m.architecture.hyper = "hidden=64".into()),
+        ("features.plugin", |m| m.features.plugin = "a b".into()),
+        ("features.digest", |m| m.features.digest = "0".repeat(63)),
+        ("features.options", |m| m.features.options.clear()),
+        ("features.names", |m| m.features.names[0].clear()),
+        ("features.fingerprint", |m| m.features.names.swap(0, 1)),
+        ("input.window", |m| m.input.window = 8_193),
+        ("input.features", |m| m.input.features = 0),
+        ("input.outputs", |m| m.input.outputs = 0),
+        ("features.names", |m| m.input.features = 3),
+        ("normaliser.mean", |m| m.normaliser.mean.push(0.0)),
+        ("normaliser.scale", |m| m.normaliser.scale.truncate(1)),
+        ("normaliser.mean", |m| m.normaliser.mean[1] = f64::INFINITY),
+        ("normaliser.scale", |m| m.normaliser.scale[1] = 0.0),
+        ("normaliser.scale", |m| m.normaliser.scale[1] = f64::NAN),
+        ("normaliser.clip", |m| m.normaliser.clip = Some(f64::INFINITY)),
+        ("label.horizon_bars", |m| m.label.horizon_bars = 0),
+        ("label.mean", |m| m.label.mean = f64::NAN),
+        ("label.scale", |m| m.label.scale = -1.0),
+        ("data.description", |m| m.data.description = "x".repeat(4097)),
+        ("data.symbols", |m| m.data.symbols.clear()),
+        ("data.symbols", |m| m.data.symbols[0] = "x".repeat(33)),
+        ("data.timeframe", |m| m.data.timeframe.clear()),
+        ("data.rows", |m| m.data.rows = 0),
+        ("data.first_open_time", |m| m.data.first_open_time = "2020-01-01T00:00:00".into()),
+        ("data.last_open_time", |m| m.data.last_open_time.clear()),
+        ("data.digest", |m| m.data.digest = m.data.digest.to_uppercase()),
+        ("data.train.from", |m| m.data.train.from.clear()),
+        ("data.validation.until", |m| m.data.validation.until.clear()),
+        ("data.test.samples", |m| m.data.test.samples = 0),
+        ("training.seed", |m| m.training.seed = 1 << 63),
+        ("training.batch", |m| m.training.batch = 0),
+        ("training.epochs_max", |m| m.training.epochs_max = 0),
+        ("training.patience", |m| m.training.patience = 0),
+        ("training.trials", |m| m.training.trials = 0),
+        ("training.learning_rate", |m| m.training.learning_rate = 0.0),
+        ("training.beta1", |m| m.training.beta1 = 1.0),
+        ("training.beta2", |m| m.training.beta2 = -0.1),
+        ("training.epsilon", |m| m.training.epsilon = f64::NAN),
+        ("training.weight_decay", |m| m.training.weight_decay = -1.0),
+        ("training.clip_norm", |m| m.training.clip_norm = Some(0.0)),
+        ("training.loss.quantile", |m| m.training.loss = Loss::Pinball { quantile: 1.0 }),
+        ("training.epochs", |m| m.training.epochs = 11),
+        ("training.best_epoch", |m| m.training.best_epoch = 0),
+        ("training.train_curve", |m| m.training.train_curve.push(1.0)),
+        ("training.validation_curve", |m| m.training.validation_curve[0] = f64::NAN),
+        ("metrics.samples", |m| m.metrics.samples = 0),
+        ("metrics.bootstrap_seed", |m| m.metrics.bootstrap_seed = u64::MAX),
+        ("metrics.confidence", |m| m.metrics.confidence = 1.0),
+        ("metrics.majority_rate", |m| m.metrics.majority_rate = 1.5),
+        ("metrics.ridge_lambda", |m| m.metrics.ridge_lambda = -1.0),
+        ("metrics.naive.mae", |m| m.metrics.naive.mae = f64::NAN),
+        ("metrics.ridge.skill", |m| {
+            m.metrics.ridge.skill = Some(Interval { value: 0.0, low: 1.0, high: -1.0 })
+        }),
+        ("serving.device_tolerance", |m| m.serving.device_tolerance = 0.0),
+        ("files", |m| m.files.clear()),
+        ("files", |m| drop(m.files.insert("../x".into(), sha256_hex(b"")))),
+        ("files.\"model.onnx\"", |m| drop(m.files.insert("model.onnx".into(), "0".into()))),
+    ];
+    for (expected, edit) in edits {
+        let mut manifest = sample();
+        edit(&mut manifest);
+        match manifest.check() {
+            Err(ManifestError::Value { key, .. }) => assert_eq!(key, *expected),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+}

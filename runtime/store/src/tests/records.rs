@@ -1,7 +1,8 @@
 //! Records to bytes and back, and bytes that are no records.
 
 use super::*;
-use crate::record::{GapReason, GapRecord, PAYLOAD_BYTES_MAX, RecordError, STATE_BYTES_MAX, VALUES_MAX};
+use crate::error::RecordError;
+use crate::record::{GapReason, GapRecord, PAYLOAD_BYTES_MAX, STATE_BYTES_MAX, VALUES_MAX};
 
 fn samples() -> Vec<Record> {
     let Record::Prediction(abstained) = prediction(9) else { unreachable!() };
