@@ -25,8 +25,8 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["demo"] => demo::run(false),
         ["demo", "--once"] => demo::run(true),
-        ["test"] => test::run(test::Counts::Reduced),
-        ["soak"] => test::run(test::Counts::Full),
+        ["test"] => test::all(test::Counts::Reduced),
+        ["soak"] => test::all(test::Counts::Full),
         ["setup"] => setup::all(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cpu::Cpu;
+use cpu::{Cpu, CpuOptions};
 use graph::{Executor, GraphCodec};
 use learn::normalise::{LabelScale, Normaliser};
 use market::Features;
@@ -49,7 +49,8 @@ impl Parts {
     pub fn new(settings: &Settings) -> Result<Self, String> {
         let host = host(settings)?;
         let registry = Registry::open(&settings.raw.models.folder).map_err(|e| e.to_string())?;
-        Ok(Parts { host, executor: Arc::new(Cpu::default()), codec: Onnx, registry })
+        let executor = Cpu::new(CpuOptions::default()).map_err(|e| e.to_string())?;
+        Ok(Parts { host, executor: Arc::new(executor), codec: Onnx, registry })
     }
 
     /// A component by its name in `plugins.folders` or by its file.

@@ -144,7 +144,7 @@ impl Pipeline {
                     }
                 };
                 match ticket {
-                    Some(ticket) => ticket.on_durable(Box::new(move |r| respond(r.map(drop).map_err(|e| e.to_string())))),
+                    Some(ticket) => ticket.on_durable(move |r| respond(r.map(drop).map_err(|e| e.to_string()))),
                     None => respond(Ok(())),
                 }
                 Ok(())
@@ -200,11 +200,11 @@ impl Pipeline {
         }
         self.visible.publish(answers);
         let visible = self.visible.clone();
-        ticket.on_durable(Box::new(move |durable| {
+        ticket.on_durable(move |durable| {
             if durable.is_ok() {
                 visible.set_durable_seq(newest_seq);
             }
-        }));
+        });
         Ok((outcomes, Some(ticket)))
     }
 

@@ -1,5 +1,8 @@
 //! Feature plugins as `market::Features`: one instance, many streams in it.
 
+mod instance;
+mod spec;
+
 use std::fmt;
 
 use market::{Bar, Book, FeatureError, FeatureErrorKind, FeatureSpec, Features, Side, StreamId, Text, Trade};
@@ -8,23 +11,17 @@ use sha2::{Digest, Sha256};
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
+use self::instance::{Found, Instance, SLOT_BITS, SLOTS_MAX, Stream, error, find, gone, linked};
+use self::spec::checked_spec;
 use crate::bindings::features as bindings;
 use crate::bindings::features::alphaplus::plugin::types as wit;
-use crate::bindings::features::exports::alphaplus::plugin::feature_set::{Events, Guest as FeatureSet, Spec};
-use crate::guest::{Guest, GuestFailureKind, failure};
+use crate::bindings::features::exports::alphaplus::plugin::feature_set::Guest as FeatureSet;
+use crate::guest::Guest;
 use crate::host::{Component, FUEL};
 use crate::limits::PluginLimits;
-use crate::log::clean;
 use crate::rows::{self, Shape};
 use crate::schema::Schema;
 use crate::state::{self, Owner};
-use crate::survey::World;
-
-const MESSAGE_BYTES_MAX: usize = 1 << 10;
-const COLUMN_NAME_BYTES_MAX: usize = 64;
-/// The low bits of a stream's id are its slot, the high ones a serial number.
-const SLOT_BITS: u32 = 20;
-const SLOTS_MAX: usize = 1 << SLOT_BITS;
 
 /// A feature set with its options.
 pub struct FeaturePlugin {
@@ -40,49 +37,6 @@ pub struct FeaturePlugin {
     lost: String,
     serial: usize,
     batch: Vec<wit::Bar>,
-}
-
-struct Instance {
-    store: Store<Guest>,
-    guest: bindings::Features,
-    streams: Vec<Option<Stream>>,
-    free: Vec<usize>,
-}
-
-#[derive(Clone, Copy)]
-struct Stream {
-    id: StreamId,
-    handle: ResourceAny,
-    /// How many rows it has given.
-    rows: u64,
-}
-
-/// An open stream.
-struct Found<'a> {
-    instance: &'a mut Instance,
-    slot: usize,
-    handle: ResourceAny,
-    rows: u64,
-}
-
-fn find<'a>(
-    component: &Component,
-    instance: &'a mut Option<Instance>,
-    lost: &str,
-    stream: StreamId,
-) -> Result<Found<'a>, FeatureError> {
-    let Some(instance) = instance else { return Err(gone(component, lost)) };
-    let slot = stream.0 % SLOTS_MAX;
-    match instance.streams.get(slot) {
-        Some(&Some(Stream { id, handle, rows })) if id == stream => {
-            Ok(Found { instance, slot, handle, rows })
-        }
-        _ => Err(error(component, FeatureErrorKind::NoStream, "there is no such stream".into())),
-    }
-}
-
-fn gone(component: &Component, lost: &str) -> FeatureError {
-    error(component, FeatureErrorKind::Instantiate, format!("its instance is gone ({lost}); rebuild it"))
 }
 
 impl FeaturePlugin {
@@ -370,131 +324,6 @@ impl fmt::Debug for FeaturePlugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FeaturePlugin").field("spec", &self.spec).finish_non_exhaustive()
     }
-}
-
-impl Instance {
-    fn start(component: &Component, pre: &bindings::FeaturesPre<Guest>) -> Result<Self, FeatureError> {
-        let limits = component.limits();
-        let mut store = component.store(limits.features_memory_bytes_max);
-        component.arm(&mut store, limits.open_deadline_ms);
-        match pre.instantiate(&mut store) {
-            Ok(guest) => Ok(Instance { store, guest, streams: Vec::new(), free: Vec::new() }),
-            Err(e) => Err(failed(component, &store, &e, "instantiation", limits.open_deadline_ms)),
-        }
-    }
-
-    fn call<T>(
-        &mut self,
-        component: &Component,
-        name: &'static str,
-        deadline_ms: u64,
-        call: impl FnOnce(&FeatureSet, &mut Store<Guest>) -> wasmtime::Result<Result<T, String>>,
-    ) -> Result<T, FeatureError> {
-        component.arm(&mut self.store, deadline_ms);
-        match call(self.guest.alphaplus_plugin_feature_set(), &mut self.store) {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(message)) => {
-                let message = format!("{name} refused: {}", clean(&message, MESSAGE_BYTES_MAX));
-                Err(error(component, FeatureErrorKind::Refused, message))
-            }
-            Err(e) => Err(failed(component, &self.store, &e, name, deadline_ms)),
-        }
-    }
-
-    fn schema(&mut self, component: &Component) -> Result<Schema, FeatureError> {
-        let deadline_ms = component.limits().open_deadline_ms;
-        let text =
-            self.call(component, "schema", deadline_ms, |guest, store| guest.call_schema(store).map(Ok))?;
-        Schema::parse(&text)
-            .map_err(|e| error(component, FeatureErrorKind::Instantiate, format!("its schema is wrong: {e}")))
-    }
-
-    /// Opens a stream to ask it.
-    fn spec(&mut self, component: &Component, options: &str) -> Result<Spec, FeatureError> {
-        let deadline_ms = component.limits().open_deadline_ms;
-        let handle = self.call(component, "open", deadline_ms, |guest, store| {
-            guest.extractor().call_open(store, options)
-        })?;
-        let spec = self.call(component, "spec", deadline_ms, |guest, store| {
-            guest.extractor().call_spec(store, handle).map(Ok)
-        })?;
-        self.call(component, "drop", deadline_ms, |_, store| handle.resource_drop(store).map(Ok))?;
-        Ok(spec)
-    }
-}
-
-fn linked(component: &Component) -> Result<bindings::FeaturesPre<Guest>, FeatureError> {
-    if component.world() != World::Features {
-        let message = "it is an architecture, not a feature set".to_string();
-        return Err(error(component, FeatureErrorKind::Instantiate, message));
-    }
-    component.features_pre().map_err(|e| {
-        let message = format!("it can't be linked: {}", clean(&format!("{e:#}"), MESSAGE_BYTES_MAX));
-        error(component, FeatureErrorKind::Instantiate, message)
-    })
-}
-
-fn error(component: &Component, kind: FeatureErrorKind, message: String) -> FeatureError {
-    FeatureError { kind, plugin: component.id().to_string(), place: None, message }
-}
-
-fn failed(
-    component: &Component,
-    store: &Store<Guest>,
-    e: &wasmtime::Error,
-    call: &str,
-    deadline_ms: u64,
-) -> FeatureError {
-    let failure = failure(store.data(), e, call, deadline_ms);
-    let kind = match failure.kind {
-        GuestFailureKind::Trap => FeatureErrorKind::Trap,
-        GuestFailureKind::Timeout => FeatureErrorKind::Timeout,
-        GuestFailureKind::Memory => FeatureErrorKind::Memory,
-    };
-    FeatureError { kind, plugin: component.id().to_string(), place: failure.place, message: failure.message }
-}
-
-/// The spec within the host's limits.
-fn checked_spec(component: &Component, spec: Spec) -> Result<FeatureSpec, String> {
-    let limits = component.limits();
-    if !(1..=limits.columns_max).contains(&spec.names.len()) {
-        return Err(format!(
-            "it has {} columns; 1 to {} go (columns_max)",
-            spec.names.len(),
-            limits.columns_max
-        ));
-    }
-    let mut names: Vec<&str> = spec.names.iter().map(String::as_str).collect();
-    names.sort_unstable();
-    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(format!("two columns are named {:?}", clean(pair[0], COLUMN_NAME_BYTES_MAX)));
-    }
-    let plain = |name: &str| name.bytes().all(|b| b.is_ascii_graphic() && b != b',' && b != b'"');
-    let fits = |name: &str| (1..=COLUMN_NAME_BYTES_MAX).contains(&name.len()) && plain(name);
-    if let Some(name) = names.iter().find(|name| !fits(name)) {
-        let shown = clean(name, COLUMN_NAME_BYTES_MAX);
-        return Err(format!(
-            "the column {shown:?} must be named by 1 to {COLUMN_NAME_BYTES_MAX} visible ASCII characters but , and \""
-        ));
-    }
-    let (warmup, peers) = (spec.warmup as usize, spec.peers as usize);
-    if warmup > limits.warmup_max {
-        return Err(format!("its warm-up is {warmup} rows; at most {} go (warmup_max)", limits.warmup_max));
-    }
-    if peers > limits.peers_max {
-        return Err(format!("it wants {peers} peers; at most {} go (peers_max)", limits.peers_max));
-    }
-    Ok(FeatureSpec {
-        plugin: component.id().to_string(),
-        digest: component.digest().to_string(),
-        names: spec.names,
-        warmup,
-        wants_bars: spec.wants.contains(Events::BARS),
-        wants_trades: spec.wants.contains(Events::TRADES),
-        wants_books: spec.wants.contains(Events::BOOKS),
-        wants_texts: spec.wants.contains(Events::TEXTS),
-        peers,
-    })
 }
 
 /// So many bars at most in one call: their rows must fit into what one call may hand over.

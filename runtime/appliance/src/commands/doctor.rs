@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use graph::Executor;
-
 use crate::config::Settings;
 use crate::load;
 
@@ -20,9 +18,7 @@ pub fn run(settings: &Settings) -> Result<(), String> {
 }
 
 fn cpu() {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let executor = cpu::Cpu::default();
-    println!("cpu           {cores} cores, kernels for {} (executor {})", cpu::Isa::detected(), executor.name());
+    println!("cpu           {}", cpu::Cpu::detected());
 }
 
 /// This version has no GPU executor; what the driver's files say is shown all the same.

@@ -97,8 +97,9 @@ pub async fn serve(
     shared: Arc<Shared>,
     listeners: Listeners,
     tls: Option<TlsAcceptor>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
+    let mut stopping = stop.clone();
     let connections = Arc::new(Connections::new(
         shared.settings.raw.server.limits.connections_max,
         shared.metrics.clone(),
@@ -119,11 +120,16 @@ pub async fn serve(
                 Ok(stream) => spawn(&shared, &connections, stream, Via::Unix, &stop),
                 Err(e) => accept_failed(&e).await,
             },
-            _ = stop.wait_for(|s| *s) => break,
+            () = stopped(&mut stopping) => break,
         }
     }
     drop(listeners);
     let _ = tokio::time::timeout(Duration::from_secs(5), connections.all_closed()).await;
+}
+
+/// Also when whoever could say so is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|s| *s).await;
 }
 
 async fn accept_unix(listener: Option<&UnixListener>) -> io::Result<tokio::net::UnixStream> {
@@ -204,7 +210,7 @@ async fn connection<S>(
                 return;
             }
             () = place.evicted() => return,
-            _ = stop.wait_for(|s| *s) => {
+            () = stopped(&mut stop) => {
                 served.as_mut().graceful_shutdown();
                 let _ = tokio::time::timeout(Duration::from_secs(5), served.as_mut()).await;
                 return;
