@@ -56,10 +56,6 @@ impl Client {
         self.reply()
     }
 
-    pub fn stream(&mut self) -> &mut TcpStream {
-        self.stream.get_mut()
-    }
-
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         if self.stream.read_line(&mut line)? == 0 {

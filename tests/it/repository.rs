@@ -37,6 +37,7 @@ const HEAVY: [(&str, &str); 6] = [
 const UNSAFE: &[(&str, &str)] = &[
     ("runtime/cpu/src/kernel/", "SIMD"),
     ("runtime/plugin/src/cache.rs", "loads machine code that this program compiled"),
+    ("runtime/plugin/src/deadline.rs", "reads the thread's CPU clock"),
 ];
 
 fn metadata() -> Value {

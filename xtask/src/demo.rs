@@ -72,7 +72,7 @@ fn train(binary: &Path, folders: &Folders) -> Result<Value, String> {
     let mut command = alphaplus(binary, folders);
     command.args(["train", "--json", "--bars", BARS, "--symbol", "BTCUSDT", "--name", "demo"]);
     command.args(["--label", "realised-volatility", "--horizon", "12", "--window", "48"]);
-    command.args(["--hyper", "hidden=32", "--epochs", "12", "--patience", "3", "--batch", "128"]);
+    command.args(["--hyper", "hidden=32", "--learning-rate", "2e-4", "--epochs", "20", "--patience", "5", "--batch", "128"]);
     let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{}: {e}", binary.display()))?;
     if !output.status.success() {
         return Err("training failed".into());

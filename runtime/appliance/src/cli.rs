@@ -134,6 +134,9 @@ pub struct Train {
     /// Keep labels that span a gap in time (markets that close).
     #[arg(long)]
     pub keep_gaps: bool,
+    /// How many settings were tried on these bars, this one included: kept in the manifest.
+    #[arg(long, default_value_t = 1)]
+    pub trials: u32,
     /// Checkpoints of this run; an interrupted one goes on from here.
     #[arg(long, value_name = "FOLDER")]
     pub checkpoints: Option<PathBuf>,

@@ -49,40 +49,51 @@ fn time(name: &str, mut f: impl FnMut()) {
         times.push(start.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);
-    println!("{name:38} p50 {:9.4} ms   best {:9.4} ms", times[times.len() / 2], times[0]);
+    println!("{name:58} p50 {:9.4} ms   best {:9.4} ms", times[times.len() / 2], times[0]);
 }
 
-fn inference(cpu: &Cpu, name: &str, (layers, hidden): (usize, usize), batch: usize) {
-    let mut plan = cpu.prepare(&model(layers, hidden, 60, 32), &[batch]).expect("it prepares");
-    let x = numbers(batch * 60 * 32);
+fn prepare(cpu: &Cpu, graph: &Graph, batch: usize) -> Box<dyn graph::Plan> {
+    let start = Instant::now();
+    let plan = cpu.prepare(graph, &[batch]).expect("it prepares");
+    print!("prepared in {:6.2} ms; ", start.elapsed().as_secs_f64() * 1e3);
+    plan
+}
+
+fn inference(cpu: &Cpu, (layers, hidden): (usize, usize), (steps, features): (usize, usize), batch: usize) {
+    let mut plan = prepare(cpu, &model(layers, hidden, steps, features), batch);
+    let x = numbers(batch * steps * features);
     let mut outputs = vec![Vec::new()];
-    time(&format!("{name}, batch {batch}"), || plan.run(batch, &[&x], &mut outputs).expect("it runs"));
+    let name = format!("lstm {layers}x{hidden}, {steps} steps, {features} features, batch {batch}");
+    time(&name, || plan.run(batch, &[&x], &mut outputs).expect("it runs"));
 }
 
 fn training(cpu: &Cpu, (layers, hidden): (usize, usize), batch: usize) {
     let graph = training_graph(&model(layers, hidden, 60, 32), &Loss::MeanSquared, &Optimiser::default());
-    let mut plan = cpu.prepare(&graph.expect("it has a gradient"), &[batch]).expect("it prepares");
+    let mut plan = prepare(cpu, &graph.expect("it has a gradient"), batch);
     let (x, target) = (numbers(batch * 60 * 32), numbers(batch));
     let mut outputs = vec![Vec::new(); 2];
-    time(&format!("training {layers}x{hidden}, batch {batch}"), || {
+    time(&format!("training step {layers}x{hidden}, 60 steps, 32 features, batch {batch}"), || {
         plan.run(batch, &[&x, &target, &[1e-3]], &mut outputs).expect("it runs");
     });
 }
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let threads = arguments.next().map_or(2, |n| n.parse().expect("the first argument is a number of threads"));
+    let threads =
+        arguments.next().map_or(2, |n| n.parse().expect("the first argument is a number of threads"));
     let isa = arguments.next().map(|name| {
         Isa::ALL.into_iter().find(|isa| isa.name() == name).expect("the second is portable, avx2 or avx512")
     });
     let cpu = Cpu::new(CpuOptions { threads, isa }).expect("the machine can run it");
     println!("{}; {threads} threads, {}", Cpu::detected(), cpu.isa());
     for batch in [1, 64, 256] {
-        inference(&cpu, "lstm 2x128", (2, 128), batch);
+        inference(&cpu, (2, 128), (60, 32), batch);
     }
     for batch in [1, 1000] {
-        inference(&cpu, "lstm 1x64", (1, 64), batch);
+        inference(&cpu, (1, 64), (60, 32), batch);
     }
+    inference(&cpu, (2, 100), (50, 100), 1);
+    inference(&cpu, (3, 200), (100, 250), 1);
     training(&cpu, (2, 128), 64);
     training(&cpu, (1, 64), 64);
 }

@@ -38,8 +38,13 @@ fn cores() -> usize {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CpuError {
     /// The machine lacks these instructions.
-    Isa { isa: Isa, best: Isa },
-    Threads { threads: usize },
+    Isa {
+        isa: Isa,
+        best: Isa,
+    },
+    Threads {
+        threads: usize,
+    },
 }
 
 impl fmt::Display for CpuError {

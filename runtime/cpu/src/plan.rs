@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use graph::reference::initial_states;
 use graph::{Graph, Plan, PrepareError, RunError};
-use tract_onnx::prelude::{IntoRunnable, TVec, TValue, Tensor as TractTensor, TractResult};
+use tract_onnx::prelude::{IntoRunnable, TValue, TVec, Tensor as TractTensor, TractResult};
 use tract_onnx::tract_core::internal::{IntoArcTensor, TypedSimplePlan, TypedSimpleState};
 
 use crate::isa::Path;
@@ -57,7 +57,10 @@ impl CpuPlan {
     fn check_arguments(&self, batch: usize, inputs: &[&[f32]], outputs: usize) -> Result<(), RunError> {
         let expected = self.graph.inputs().count();
         if inputs.len() != expected {
-            return Err(RunError::Argument(format!("the graph takes {expected} inputs, not {}", inputs.len())));
+            return Err(RunError::Argument(format!(
+                "the graph takes {expected} inputs, not {}",
+                inputs.len()
+            )));
         }
         if outputs != self.graph.outputs.len() {
             let expected = self.graph.outputs.len();
@@ -67,7 +70,8 @@ impl CpuPlan {
             let expected = shape.elements(batch).unwrap_or(usize::MAX);
             if input.len() != expected {
                 let given = input.len();
-                let error = format!("input {name:?} {shape} takes {expected} numbers at batch {batch}, not {given}");
+                let error =
+                    format!("input {name:?} {shape} takes {expected} numbers at batch {batch}, not {given}");
                 return Err(RunError::Argument(error));
             }
         }
@@ -112,8 +116,8 @@ impl Plan for CpuPlan {
         }
         if is_fixed(&self.graph) && !states.is_empty() {
             let batches: Vec<usize> = self.prepared.keys().copied().collect();
-            self.prepared = prepare(self.path, &self.pool, &self.graph, &replaced, &batches)
-                .map_err(RunError::Device)?;
+            self.prepared =
+                prepare(self.path, &self.pool, &self.graph, &replaced, &batches).map_err(RunError::Device)?;
         }
         self.states = replaced;
         Ok(())

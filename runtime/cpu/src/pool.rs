@@ -76,7 +76,8 @@ impl Pool {
 
     /// Runs `f` once for each task, in any order, and returns when all are done. Panics if a task does.
     pub(crate) fn run<T: Send>(&self, tasks: Vec<T>, f: impl Fn(T) + Sync) {
-        let caller = if tasks.len() > 1 && !self.workers.is_empty() { self.caller.try_lock().ok() } else { None };
+        let caller =
+            if tasks.len() > 1 && !self.workers.is_empty() { self.caller.try_lock().ok() } else { None };
         if caller.is_none() {
             tasks.into_iter().for_each(f);
             return;

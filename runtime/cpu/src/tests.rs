@@ -81,6 +81,70 @@ fn every_conformance_row_passes_on_every_path() {
     }
 }
 
+/// Every output of a graph of inputs alone against the reference, at a batch size.
+fn check_against_reference(graph: &Graph, batch: usize, limit: f64) {
+    let inputs: Vec<Vec<f32>> = graph
+        .inputs()
+        .enumerate()
+        .map(|(i, (_, _, shape))| numbers(shape.elements(batch).unwrap(), i as u32 + 50))
+        .collect();
+    let wide: Vec<Vec<f64>> = inputs.iter().map(|x| x.iter().map(|&x| f64::from(x)).collect()).collect();
+    let want = graph::reference::run(graph, batch, &wide, &mut []).unwrap();
+    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    for cpu in executors(3) {
+        let mut plan = cpu.prepare(graph, &[batch]).unwrap();
+        // The second run meets buffers that the first has filled.
+        for _ in 0..2 {
+            let got = run(plan.as_mut(), batch, &slices, want.len());
+            for ((name, _), (got, want)) in graph.outputs.iter().zip(got.iter().zip(&want)) {
+                let scale = want.iter().fold(1.0, |m: f64, w| m.max(w.abs()));
+                assert_eq!(got.len(), want.len());
+                for (i, (got, want)) in got.iter().zip(want).enumerate() {
+                    let error = (f64::from(*got) - want).abs() / scale;
+                    assert!(error < limit, "{} {name}[{i}]: {got} is not {want}", cpu.isa());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn large_lstms_match_the_reference() {
+    for (batch, steps, features, hidden) in [(40, 6, 19, 37), (3, 5, 4, 70), (1, 3, 1, 33), (70, 2, 1, 1)] {
+        let mut b = Builder::new();
+        let x = b.input("x", Shape::batch(&[steps, features])).unwrap();
+        let w = b.input("w", Shape::fixed(&[features, 4 * hidden])).unwrap();
+        let u = b.input("u", Shape::fixed(&[hidden, 4 * hidden])).unwrap();
+        let bias = b.input("b", Shape::fixed(&[4 * hidden])).unwrap();
+        let dh = b.input("dh", Shape::batch(&[steps, hidden])).unwrap();
+        let kept = b.push(Op::LstmForward, &[x, w, u, bias]).unwrap();
+        let backward = b.push(Op::LstmBackward, &[x, w, u, kept[0], kept[1], kept[2], dh]).unwrap();
+        let last = b.push(Op::Lstm { keep: LstmKeep::Last }, &[x, w, u, bias]).unwrap();
+        let all = b.push(Op::Lstm { keep: LstmKeep::Sequence }, &[x, w, u, bias]).unwrap();
+        for (i, value) in kept.into_iter().chain(backward).chain(last).chain(all).enumerate() {
+            b.output(&format!("{i}"), value).unwrap();
+        }
+        check_against_reference(&b.finish().unwrap(), batch, 2e-5);
+    }
+}
+
+#[test]
+fn large_products_match_the_reference() {
+    for (lead, rows, depth, columns) in [(6, 50, 70, 90), (1, 300, 40, 110), (4, 1, 600, 500)] {
+        for (shared, transpose_a, transpose_b) in (0..8).map(|i| (i & 1 == 0, i & 2 == 0, i & 4 == 0)) {
+            let mut b = Builder::new();
+            let swap = |on: bool, m: usize, n: usize| if on { [n, m] } else { [m, n] };
+            let a = b.input("a", Shape::batch(&swap(transpose_a, rows, depth))).unwrap();
+            let right = swap(transpose_b, depth, columns);
+            let right = if shared { Shape::fixed(&right) } else { Shape::batch(&right) };
+            let right = b.input("b", right).unwrap();
+            let y = b.matmul(a, right, transpose_a, transpose_b).unwrap();
+            b.output("y", y).unwrap();
+            check_against_reference(&b.finish().unwrap(), lead, 1e-6);
+        }
+    }
+}
+
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_any_batch() {
     let graph = model(9, 5, 21);
@@ -101,7 +165,8 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
 
 fn train(cpu: &Cpu, batch: usize, steps: usize) -> (Vec<Vec<f32>>, Vec<(String, Tensor)>) {
     let (window, features) = (7, 3);
-    let graph = training_graph(&model(window, features, 18), &graph::loss::Loss::MeanSquared, &Optimiser::default());
+    let graph =
+        training_graph(&model(window, features, 18), &graph::loss::Loss::MeanSquared, &Optimiser::default());
     let graph = graph.unwrap();
     let names: Vec<&str> = graph.inputs().map(|(name, _, _)| name).collect();
     assert_eq!(names, ["x", "target", "learning_rate"]);

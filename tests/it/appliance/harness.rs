@@ -246,10 +246,6 @@ impl Server {
         Client::connect(&self.address).unwrap()
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -23,7 +23,7 @@ fn good_lines_are_taken_and_bad_ones_named() {
         (bar("A", n).replace("\"volume\":", "\"volume\":-"), "volume is -"),
         (bar("A", n).replace("\"open\":", "\"open\":NaN,\"x\":"), "not a bar"),
         (bar("A", n).replace("\"open\":", "\"open\":-"), "above zero"),
-        (bar("A", n).replace("\"high\":", "\"high\":0.0"), "high"),
+        (with(&bar("A", n), "high", 0.5), "high 0.5"),
         (bar("A", n).replace("\"1h\"", "\"5m\""), "no model is deployed"),
         (bar("A", n).replace("\"1h\"", "\"1x\""), "timeframe '1x'"),
         (bar("A", 3).replace("2024", "2023"), "time goes back"),
@@ -112,6 +112,13 @@ fn a_forming_bar_is_revised_and_the_final_one_counts() {
     let bars: Vec<String> = (0..n + 2).map(|i| if i == n - 3 { strip(&revised) } else { strip(&bar("A", i)) }).collect();
     let again = c.post("/v1/predict", &format!("{{\"symbol\":\"A\",\"timeframe\":\"1h\",\"bars\":[{}]}}", bars.join(","))).unwrap();
     assert_eq!(again.json()["value"], after["value"]);
+}
+
+/// The line with another number.
+fn with(line: &str, key: &str, value: f64) -> String {
+    let mut json: serde_json::Value = serde_json::from_str(line).unwrap();
+    json[key] = value.into();
+    format!("{json}\n")
 }
 
 /// A line of `POST /v1/bars` as a bar of `POST /v1/predict`.

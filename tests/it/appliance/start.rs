@@ -42,7 +42,7 @@ fn a_missing_plugin_and_a_model_that_was_changed() {
     bytes[at] ^= 1;
     fs::write(&onnx, bytes).unwrap();
     let said = s.refused();
-    assert!(said.contains("model.onnx") && said.contains("digest"), "{said}");
+    assert!(said.contains("model.onnx") && said.contains("publish the model again"), "{said}");
 }
 
 #[test]

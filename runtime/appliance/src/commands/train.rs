@@ -109,7 +109,7 @@ fn fresh(
             ..TrainingSettings::default()
         },
         bootstrap: BootstrapSettings::default(),
-        trials: 1,
+        trials: args.trials,
         device_tolerance: DEVICE_TOLERANCE,
     };
     fit(parts, &recipe, &built, features, streams, args)

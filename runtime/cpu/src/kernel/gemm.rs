@@ -239,7 +239,12 @@ unsafe fn panel_of_vectors<S: Simd, const V: usize>(p: &Product, panel: usize, c
 }
 
 #[inline(always)]
-unsafe fn tile<S: Simd, const R: usize, const V: usize>(p: &Product, panel: usize, row: usize, columns: usize) {
+unsafe fn tile<S: Simd, const R: usize, const V: usize>(
+    p: &Product,
+    panel: usize,
+    row: usize,
+    columns: usize,
+) {
     let first = panel * 4 * S::LANES;
     let last = columns - (V - 1) * S::LANES;
     // SAFETY: the caller's; the last vector reads and writes `last` lanes alone.
@@ -390,9 +395,16 @@ mod tests {
     #[test]
     fn products_match_f64_at_every_tile_shape() {
         for path in Path::all() {
-            for (m, n, depth) in
-                [(1, 1, 1), (1, 200, 7), (2, 3, 5), (5, 65, 9), (6, 64, 16), (7, 130, 33), (13, 31, 1200), (4, 17, 0)]
-            {
+            for (m, n, depth) in [
+                (1, 1, 1),
+                (1, 200, 7),
+                (2, 3, 5),
+                (5, 65, 9),
+                (6, 64, 16),
+                (7, 130, 33),
+                (13, 31, 1200),
+                (4, 17, 0),
+            ] {
                 let (a, b) = (numbers(m * depth, 1), numbers(depth * n, 2));
                 let mut panels = Panels::default();
                 panels.pack(path, depth, n, &b, Strides { row: n, column: 1 });
@@ -408,7 +420,8 @@ mod tests {
                 let bias = numbers(n, 3);
                 let mut c = vec![9.0; m * n];
                 gemm(path, left, &panels, &mut c, n, Start::Bias(&bias), &mut scratch);
-                let plus: Vec<f64> = want.iter().enumerate().map(|(i, w)| w + f64::from(bias[i % n])).collect();
+                let plus: Vec<f64> =
+                    want.iter().enumerate().map(|(i, w)| w + f64::from(bias[i % n])).collect();
                 check(&format!("{name} with bias"), &c, &plus, depth);
 
                 let mut c = vec![9.0; m * n];
@@ -446,7 +459,8 @@ mod tests {
             pack_transposed(path, &mut packed, (depth, 10), rows, &left[10 * rows..], (9, rows));
             let mut c = vec![2.0; rows * columns];
             Outer { depth, rows, columns, right: &right, right_stride: stride }.add(path, &packed, &mut c);
-            let dense: Vec<f32> = (0..depth * columns).map(|i| right[i / columns * stride + i % columns]).collect();
+            let dense: Vec<f32> =
+                (0..depth * columns).map(|i| right[i / columns * stride + i % columns]).collect();
             let want = truth(rows, columns, depth, |i, k| left[k * rows + i], &dense);
             let want: Vec<f64> = want.iter().map(|w| w + 2.0).collect();
             check(path.isa().name(), &c, &want, depth);
@@ -463,8 +477,12 @@ mod tests {
             let mut scratch = Aligned::default();
             let mut run = |rows: std::ops::Range<usize>| {
                 let mut c = vec![0.0; rows.len() * n];
-                let left =
-                    Left { data: &a[rows.start * depth..], rows: rows.len(), row_stride: depth, depth_stride: 1 };
+                let left = Left {
+                    data: &a[rows.start * depth..],
+                    rows: rows.len(),
+                    row_stride: depth,
+                    depth_stride: 1,
+                };
                 gemm(path, left, &panels, &mut c, n, Start::Zero, &mut scratch);
                 c
             };

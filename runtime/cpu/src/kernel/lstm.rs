@@ -26,7 +26,14 @@ pub(crate) struct LstmWeights {
 
 impl LstmWeights {
     /// Packs, reusing the buffers.
-    pub(crate) fn pack(&mut self, path: Path, (features, hidden): (usize, usize), w: &[f32], u: &[f32], b: &[f32]) {
+    pub(crate) fn pack(
+        &mut self,
+        path: Path,
+        (features, hidden): (usize, usize),
+        w: &[f32],
+        u: &[f32],
+        b: &[f32],
+    ) {
         assert!(w.len() == features * 4 * hidden && u.len() == hidden * 4 * hidden && b.len() == 4 * hidden);
         (self.features, self.hidden) = (features, hidden);
         self.input.pack_gates(path, features, hidden, w);
@@ -116,7 +123,11 @@ struct Places {
 }
 
 impl Places {
-    fn new(output: &mut LstmOutput<'_>, (rows, steps, hidden): (usize, usize, usize), scratch: &mut LstmScratch) -> Self {
+    fn new(
+        output: &mut LstmOutput<'_>,
+        (rows, steps, hidden): (usize, usize, usize),
+        scratch: &mut LstmScratch,
+    ) -> Self {
         scratch.cell.resize(rows * hidden);
         let mut places = Places {
             h: std::ptr::null_mut(),

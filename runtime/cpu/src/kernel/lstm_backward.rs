@@ -109,7 +109,15 @@ pub(crate) fn lstm_backward(
                 gemm(path, left, &weights.recurrent, &mut out.dh, hidden, Start::Zero, &mut out.pack);
             }
             if let Some(input) = weights.input.as_ref().filter(|_| !dx.is_empty()) {
-                gemm(path, left, input, &mut dx[t * features..], steps * features, Start::Zero, &mut out.pack);
+                gemm(
+                    path,
+                    left,
+                    input,
+                    &mut dx[t * features..],
+                    steps * features,
+                    Start::Zero,
+                    &mut out.pack,
+                );
             }
         }
         add_weight_gradients(path, &trace, (first, last), stride, out);
@@ -134,7 +142,8 @@ fn add_weight_gradients(
         let at = (t - first) * rows;
         pack_transposed(path, &mut out.x_pack, (depth, at), features, source, (rows, steps * features));
     }
-    let mut outer = Outer { depth, rows: features, columns: 4 * hidden, right: &out.dg, right_stride: stride };
+    let mut outer =
+        Outer { depth, rows: features, columns: 4 * hidden, right: &out.dg, right_stride: stride };
     outer.add(path, &out.x_pack, &mut out.dw);
 
     // The first step of all has no h before it.
@@ -239,12 +248,15 @@ unsafe fn slopes_generic<S: Simd>(s: &Slopes) {
                 *db = S::load_first(s.db.add(gate * s.units + unit), lanes);
             }
             for row in 0..s.rows {
-                let gate = |gate: usize| S::load_first(s.gates.add(row * s.gates_row + gate * s.units + unit), lanes);
+                let gate = |gate: usize| {
+                    S::load_first(s.gates.add(row * s.gates_row + gate * s.units + unit), lanes)
+                };
                 let (i, f, g, o) = (gate(0), gate(1), gate(2), gate(3));
                 let at = row * s.sequence_row + unit;
                 let local = row * s.units + unit;
                 let tanh_c = tanh::<S>(S::load_first(s.c.add(at), lanes));
-                let dh = S::add(S::load_first(s.dh_out.add(at), lanes), S::load_first(s.dh.add(local), lanes));
+                let dh =
+                    S::add(S::load_first(s.dh_out.add(at), lanes), S::load_first(s.dh.add(local), lanes));
                 let slope = S::mul(o, S::sub(one, S::mul(tanh_c, tanh_c)));
                 let dc = S::fma(dh, slope, S::load_first(s.dc.add(local), lanes));
                 let before = match s.c_before.is_null() {

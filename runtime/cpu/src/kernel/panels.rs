@@ -21,7 +21,14 @@ pub(crate) struct Strides {
 
 impl Panels {
     /// Packs a matrix, reusing the buffer.
-    pub(crate) fn pack(&mut self, path: Path, depth: usize, columns: usize, source: &[f32], strides: Strides) {
+    pub(crate) fn pack(
+        &mut self,
+        path: Path,
+        depth: usize,
+        columns: usize,
+        source: &[f32],
+        strides: Strides,
+    ) {
         let width = 4 * path.lanes();
         self.reshape(depth, columns, width);
         for (panel, target) in self.data.chunks_exact_mut((width * depth).max(1)).enumerate() {

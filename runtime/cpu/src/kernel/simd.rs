@@ -134,7 +134,11 @@ impl Simd for Portable {
     unsafe fn fma(a: Four, b: Four, c: Four) -> Four {
         // Without the instruction `mul_add` is a slow library call.
         let fused = |a: f32, b: f32, c: f32| {
-            if cfg!(any(target_feature = "fma", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
+            if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+                a.mul_add(b, c)
+            } else {
+                a * b + c
+            }
         };
         Four([
             fused(a.0[0], b.0[0], c.0[0]),

@@ -114,7 +114,8 @@ impl Kernel for Select {
         let (c, a, b, y) = (inputs[0], inputs[1], inputs[2], &mut *outputs[0]);
         self.loops.runs(|at, [c_at, a_at, b_at], len, [step_c, step_a, step_b]| {
             for (i, y) in y[at..at + len].iter_mut().enumerate() {
-                let chosen = if c[c_at + i * step_c] != 0.0 { a[a_at + i * step_a] } else { b[b_at + i * step_b] };
+                let chosen =
+                    if c[c_at + i * step_c] != 0.0 { a[a_at + i * step_a] } else { b[b_at + i * step_b] };
                 *y = chosen;
             }
         });

@@ -94,10 +94,8 @@ impl Kernel for Lstm {
             LstmKeep::Last => hidden,
             LstmKeep::Sequence => steps * hidden,
         };
-        let tasks: Vec<_> = inputs[0]
-            .chunks(rows * steps * features)
-            .zip(outputs[0].chunks_mut(rows * row_size))
-            .collect();
+        let tasks: Vec<_> =
+            inputs[0].chunks(rows * steps * features).zip(outputs[0].chunks_mut(rows * row_size)).collect();
         self.weights.with(self.path, self.sizes.inputs(), inputs, |weights| {
             self.pool.run(tasks, |(x, h)| {
                 let count = h.len() / row_size;
@@ -178,7 +176,8 @@ impl Kernel for LstmBackward {
         weights.pack(self.path, self.sizes.inputs(), self.wants_dx.then_some(w), u);
         let rows = self.sizes.backward_rows();
         shards.resize_with(batch.div_ceil(rows), LstmGradients::default);
-        let tasks: Vec<_> = dx.chunks_mut(rows * steps * features).zip(shards.iter_mut()).enumerate().collect();
+        let tasks: Vec<_> =
+            dx.chunks_mut(rows * steps * features).zip(shards.iter_mut()).enumerate().collect();
         let weights = &*weights;
         self.pool.run(tasks, |(index, (dx, shard))| {
             let (first, count) = (index * rows, dx.len() / (steps * features));

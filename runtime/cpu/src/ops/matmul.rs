@@ -90,7 +90,8 @@ impl MatMul {
     /// A right factor for each leading index, packed by the task that uses it.
     fn run_each(&self, a: &[f32], b: &[f32], y: &mut [f32]) {
         let (left_size, right_size) = (self.rows * self.depth, self.depth * self.columns);
-        let group = if self.worth_sharing() { self.lead.div_ceil(4 * self.pool.threads()) } else { self.lead };
+        let group =
+            if self.worth_sharing() { self.lead.div_ceil(4 * self.pool.threads()) } else { self.lead };
         let size = self.rows * self.columns;
         let tasks: Vec<_> = y.chunks_mut(group * size).enumerate().collect();
         self.pool.run(tasks, |(index, y): (usize, &mut [f32])| {
