@@ -1,9 +1,9 @@
 //! One test binary for the workspace.
 mod appliance;
-mod http;
-mod repository;
-mod skip;
-mod market;
 mod clients;
+mod http;
+mod market;
 mod onnx;
 mod python;
+mod repository;
+mod skip;

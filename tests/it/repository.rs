@@ -66,7 +66,9 @@ fn crates_depend_only_along_the_allowed_edges() {
         if name == "tests" || name == "xtask" {
             continue;
         }
-        let Some(may) = allowed.get(name) else { panic!("{name} has no line in EDGES: say what it may depend on") };
+        let Some(may) = allowed.get(name) else {
+            panic!("{name} has no line in EDGES: say what it may depend on")
+        };
         for dependency in package["dependencies"].as_array().unwrap().iter().filter(|d| !is_dev(d)) {
             let to = dependency["name"].as_str().unwrap();
             assert!(!names.contains(to) || may.contains(&to), "{name} must not depend on {to}");
@@ -76,10 +78,7 @@ fn crates_depend_only_along_the_allowed_edges() {
         }
     }
     let graph = members.iter().find(|p| p["name"] == "graph").unwrap();
-    assert!(
-        graph["dependencies"].as_array().unwrap().iter().all(is_dev),
-        "graph has no third-party crates"
-    );
+    assert!(graph["dependencies"].as_array().unwrap().iter().all(is_dev), "graph has no third-party crates");
 }
 
 #[test]
@@ -87,9 +86,25 @@ fn heavy_crates_stand_in_the_lock_file_once() {
     let metadata = metadata();
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for package in metadata["packages"].as_array().unwrap() {
-        versions.entry(package["name"].as_str().unwrap()).or_default().insert(package["version"].as_str().unwrap());
+        versions
+            .entry(package["name"].as_str().unwrap())
+            .or_default()
+            .insert(package["version"].as_str().unwrap());
     }
-    let once = ["wasmtime", "cranelift-codegen", "tract-core", "tract-linalg", "tokio", "hyper", "parquet", "rustls", "ring", "clap", "prost", "regex"];
+    let once = [
+        "wasmtime",
+        "cranelift-codegen",
+        "tract-core",
+        "tract-linalg",
+        "tokio",
+        "hyper",
+        "parquet",
+        "rustls",
+        "ring",
+        "clap",
+        "prost",
+        "regex",
+    ];
     for name in once {
         let found = versions.get(name).map_or(0, BTreeSet::len);
         assert!(found <= 1, "{name} is built in {:?}", versions[name]);
@@ -112,7 +127,10 @@ fn every_licence_is_listed() {
         .iter()
         .map(|v| v.as_str().unwrap().to_string())
         .collect();
-    assert!(!licence_fits("GPL-3.0", &allowed) && licence_fits("GPL-3.0 OR MIT", &allowed), "the check checks");
+    assert!(
+        !licence_fits("GPL-3.0", &allowed) && licence_fits("GPL-3.0 OR MIT", &allowed),
+        "the check checks"
+    );
     assert!(!licence_fits("MIT AND GPL-3.0", &allowed));
     let metadata = metadata();
     for package in metadata["packages"].as_array().unwrap() {

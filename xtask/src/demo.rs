@@ -72,8 +72,20 @@ fn train(binary: &Path, folders: &Folders) -> Result<Value, String> {
     let mut command = alphaplus(binary, folders);
     command.args(["train", "--json", "--bars", BARS, "--symbol", "BTCUSDT", "--name", "demo"]);
     command.args(["--label", "realised-volatility", "--horizon", "12", "--window", "48"]);
-    command.args(["--hyper", "hidden=32", "--learning-rate", "2e-4", "--epochs", "20", "--patience", "5", "--batch", "128"]);
-    let output = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{}: {e}", binary.display()))?;
+    command.args([
+        "--hyper",
+        "hidden=32",
+        "--learning-rate",
+        "2e-4",
+        "--epochs",
+        "20",
+        "--patience",
+        "5",
+        "--batch",
+        "128",
+    ]);
+    let output =
+        command.stderr(Stdio::inherit()).output().map_err(|e| format!("{}: {e}", binary.display()))?;
     if !output.status.success() {
         return Err("training failed".into());
     }
@@ -95,7 +107,8 @@ fn describe_training(t: &Value) {
         t["best_epoch"]
     );
     let validation = numbers(&t["validation_curve"]);
-    let (low, high) = validation.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+    let (low, high) =
+        validation.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
     println!("validation loss by epoch:");
     for (i, v) in validation.iter().enumerate() {
         let share = if high > low { (v - low) / (high - low) } else { 0.0 };
@@ -105,7 +118,12 @@ fn describe_training(t: &Value) {
     let m = &t["evaluation"]["metrics"];
     let skill = |row: &str| {
         let s = &m[row]["skill"];
-        format!("{:.4} [{:.4}, {:.4}]", s["value"].as_f64().unwrap_or(f64::NAN), s["low"].as_f64().unwrap_or(f64::NAN), s["high"].as_f64().unwrap_or(f64::NAN))
+        format!(
+            "{:.4} [{:.4}, {:.4}]",
+            s["value"].as_f64().unwrap_or(f64::NAN),
+            s["low"].as_f64().unwrap_or(f64::NAN),
+            s["high"].as_f64().unwrap_or(f64::NAN)
+        )
     };
     println!(
         "12-hour realised volatility on {} held-out hours, skill over naive (1 - MSE/MSE naive) with its 95 % interval:",
@@ -128,7 +146,11 @@ impl Server {
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until {
             if let Some(status) = self.0.try_wait().map_err(|e| e.to_string())? {
-                return if status.success() { Ok(()) } else { Err(format!("the appliance ended with {status}")) };
+                return if status.success() {
+                    Ok(())
+                } else {
+                    Err(format!("the appliance ended with {status}"))
+                };
             }
             thread::sleep(Duration::from_millis(20));
         }
@@ -164,7 +186,8 @@ fn serve(binary: &Path, folders: &Folders) -> Result<(Server, String), String> {
             }
         }
     });
-    let address = receiver.recv_timeout(Duration::from_secs(60)).map_err(|_| "the appliance did not start")?;
+    let address =
+        receiver.recv_timeout(Duration::from_secs(60)).map_err(|_| "the appliance did not start")?;
     Ok((server, address))
 }
 
@@ -199,10 +222,13 @@ fn percentile(values: &mut [f64], share: f64) -> f64 {
 fn report(binary: &Path, folders: &Folders, trained: &Value, address: &str) -> Result<(), String> {
     let bars = bars(binary, folders)?;
     let test_from = trained["test_from"].as_str().ok_or("train printed no test_from")?;
-    let first = bars.iter().position(|b| b.0.as_str() >= test_from).ok_or("no bars follow the training range")?;
+    let first =
+        bars.iter().position(|b| b.0.as_str() >= test_from).ok_or("no bars follow the training range")?;
     let mut feed = Client::connect(address)?;
-    let warm: String =
-        bars[first.saturating_sub(WARM_BARS)..first].iter().map(|b| format!("{},\"backfill\":true}}\n", b.1)).collect();
+    let warm: String = bars[first.saturating_sub(WARM_BARS)..first]
+        .iter()
+        .map(|b| format!("{},\"backfill\":true}}\n", b.1))
+        .collect();
     expect(feed.post("/v1/bars", &warm)?, 200)?;
 
     // One thread polls while the other feeds, as a trading server does.
@@ -210,7 +236,11 @@ fn report(binary: &Path, folders: &Folders, trained: &Value, address: &str) -> R
     let polled_address = address.to_string();
     let poller = thread::spawn(move || poll(&polled_address, &seen));
     let replayed = &bars[first..(first + REPLAYED_BARS).min(bars.len())];
-    println!("\n== replay: {} bars from {} on, one at a time over HTTP, polled meanwhile", replayed.len(), replayed[0].0);
+    println!(
+        "\n== replay: {} bars from {} on, one at a time over HTTP, polled meanwhile",
+        replayed.len(),
+        replayed[0].0
+    );
     let mut latencies_ms = Vec::new();
     let mut durable_ms = Vec::new();
     for (i, bar) in replayed.iter().enumerate() {
@@ -218,7 +248,8 @@ fn report(binary: &Path, folders: &Folders, trained: &Value, address: &str) -> R
         let reply = feed.post("/v1/bars", &format!("{}}}\n", bar.1))?;
         durable_ms.push(sent.elapsed().as_secs_f64() * 1e3);
         expect(reply, 200)?;
-        let (seq, at) = visible.recv_timeout(Duration::from_secs(10)).map_err(|_| "no prediction became visible")?;
+        let (seq, at) =
+            visible.recv_timeout(Duration::from_secs(10)).map_err(|_| "no prediction became visible")?;
         if seq != i as u64 + 1 {
             return Err(format!("bar {} led to seq {seq}", i + 1));
         }
@@ -234,8 +265,12 @@ fn report(binary: &Path, folders: &Folders, trained: &Value, address: &str) -> R
 
     let (p50, p99) = (percentile(&mut latencies_ms, 0.5), percentile(&mut latencies_ms, 0.99));
     let internal_ms = stage_percentile(&mut feed, "visible", 0.99)? * 1e3;
-    println!("bar sent to prediction seen by the poller   p50 {p50:.3} ms   p99 {p99:.3} ms   (loopback, long poll)");
-    println!("bar arrived to prediction visible, inside   p99 at most {internal_ms:.3} ms (histogram bucket)");
+    println!(
+        "bar sent to prediction seen by the poller   p50 {p50:.3} ms   p99 {p99:.3} ms   (loopback, long poll)"
+    );
+    println!(
+        "bar arrived to prediction visible, inside   p99 at most {internal_ms:.3} ms (histogram bucket)"
+    );
     println!(
         "bar sent to acknowledged (synced to disk)   p50 {:.3} ms   p99 {:.3} ms",
         percentile(&mut durable_ms, 0.5),
@@ -247,7 +282,10 @@ fn report(binary: &Path, folders: &Folders, trained: &Value, address: &str) -> R
         percentile(&mut polls_us, 0.99),
         polls_us.len()
     );
-    println!("device {}   newest: seq {} value {} as of {}", newest["device"], newest["seq"], newest["value"], newest["as_of"]);
+    println!(
+        "device {}   newest: seq {} value {} as of {}",
+        newest["device"], newest["seq"], newest["value"], newest["as_of"]
+    );
     println!("\n  status       http://{address}/");
     println!("  poll         http://{address}/v1/predictions/BTCUSDT");
     println!("  metrics      http://{address}/metrics");
@@ -258,14 +296,20 @@ fn report(binary: &Path, folders: &Folders, trained: &Value, address: &str) -> R
         return Err("the model shows no skill over naive: the interval reaches 0".into());
     }
     if internal_ms > 2.0 * VISIBLE_P99_MS {
-        return Err(format!("predictions became visible too late: p99 {internal_ms:.3} ms inside the appliance"));
+        return Err(format!(
+            "predictions became visible too late: p99 {internal_ms:.3} ms inside the appliance"
+        ));
     }
     println!("\nall of it held");
     Ok(())
 }
 
 fn expect(reply: crate::http::Reply, status: u16) -> Result<(), String> {
-    if reply.status == status { Ok(()) } else { Err(format!("{} instead of {status}: {}", reply.status, reply.body)) }
+    if reply.status == status {
+        Ok(())
+    } else {
+        Err(format!("{} instead of {status}: {}", reply.status, reply.body))
+    }
 }
 
 /// Long polls; sends each new `seq` and when it was seen. Ends when nobody listens.

@@ -33,7 +33,8 @@ fn answers(program: &str, args: &[&str]) -> Option<String> {
 /// A tool chain that can build guests: rustup's target, or Debian's packages.
 pub fn guest_toolchain() -> Result<(), String> {
     let target = "wasm32-unknown-unknown";
-    let debian = || Path::new("/usr/bin/wasm-ld-22").exists() && Path::new("/usr/src").exists() && debian_installed();
+    let debian =
+        || Path::new("/usr/bin/wasm-ld-22").exists() && Path::new("/usr/src").exists() && debian_installed();
     let rustup = answers("rustup", &["target", "list", "--installed"]);
     if rustup.as_deref().is_some_and(|list| list.lines().any(|l| l.trim() == target)) || debian() {
         return Ok(());
@@ -44,9 +45,12 @@ pub fn guest_toolchain() -> Result<(), String> {
             return Ok(());
         }
     }
-    if answers("apt-get", &["--version"]).is_some() && answers("id", &["-u"]).is_some_and(|id| id.trim() == "0") {
+    if answers("apt-get", &["--version"]).is_some()
+        && answers("id", &["-u"]).is_some_and(|id| id.trim() == "0")
+    {
         println!("installing {} with apt-get, to build plugins", DEBIAN_PACKAGES.join(" "));
-        let apt = |args: &[&str]| run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args));
+        let apt =
+            |args: &[&str]| run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args));
         apt(&["update", "-q"])?;
         let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
         install.extend(DEBIAN_PACKAGES);
@@ -61,7 +65,8 @@ pub fn guest_toolchain() -> Result<(), String> {
 fn debian_installed() -> bool {
     let mut args = vec!["-W", "-f", "${db:Status-Status}\n"];
     args.extend(DEBIAN_PACKAGES);
-    answers("dpkg-query", &args).is_some_and(|s| s.lines().filter(|l| *l == "installed").count() == DEBIAN_PACKAGES.len())
+    answers("dpkg-query", &args)
+        .is_some_and(|s| s.lines().filter(|l| *l == "installed").count() == DEBIAN_PACKAGES.len())
 }
 
 /// Builds the plugins of this repository into `target/plugins`.
@@ -69,7 +74,9 @@ pub fn guests(binary: &Path) -> Result<PathBuf, String> {
     guest_toolchain()?;
     let out = target().join("plugins");
     std::fs::create_dir_all(&out).map_err(|e| e.to_string())?;
-    for (folder, name) in [("plugins/architectures/lstm", "lstm"), ("plugins/features/technical", "technical")] {
+    for (folder, name) in
+        [("plugins/architectures/lstm", "lstm"), ("plugins/features/technical", "technical")]
+    {
         let component = out.join(format!("{name}.wasm"));
         run(Command::new(binary).args(["plugin", "build", folder, "--out"]).arg(&component))?;
     }

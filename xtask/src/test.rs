@@ -67,10 +67,14 @@ fn skip(file: &std::path::Path, what: &str, reason: &str) {
 fn deny(_skipped: &std::path::Path) {
     let found = Command::new("cargo-deny").arg("--version").output().is_ok_and(|o| o.status.success());
     if found {
-        if let Err(error) = run(Command::new("cargo-deny").args(["check", "bans", "licenses", "sources"]).current_dir(root())) {
+        if let Err(error) =
+            run(Command::new("cargo-deny").args(["check", "bans", "licenses", "sources"]).current_dir(root()))
+        {
             eprintln!("warning: {error}");
         }
     } else {
-        println!("cargo-deny is not installed; tests/it/repository.rs checks bans and licences from cargo metadata");
+        println!(
+            "cargo-deny is not installed; tests/it/repository.rs checks bans and licences from cargo metadata"
+        );
     }
 }

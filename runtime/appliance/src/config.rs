@@ -348,11 +348,20 @@ pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Settings,
 
 /// figment's error in one sentence; an unknown key with the nearest known one.
 fn explain(error: &figment::Error) -> ConfigError {
-    let source = error.metadata.as_ref().and_then(|m| m.source.as_ref()).map(|s| format!(" in {s}")).unwrap_or_default();
+    let source = error
+        .metadata
+        .as_ref()
+        .and_then(|m| m.source.as_ref())
+        .map(|s| format!(" in {s}"))
+        .unwrap_or_default();
     let path = error.path.join(".");
     match &error.kind {
         figment::error::Kind::UnknownField(name, known) => {
-            let section = if path.is_empty() { String::new() } else { format!("{}.", path.trim_end_matches(&format!(".{name}")).trim_end_matches(name)) };
+            let section = if path.is_empty() {
+                String::new()
+            } else {
+                format!("{}.", path.trim_end_matches(&format!(".{name}")).trim_end_matches(name))
+            };
             let section = section.trim_start_matches('.').to_string();
             let nearest = known.iter().min_by_key(|k| strsim::levenshtein(k, name)).copied().unwrap_or("");
             let section = if section == "." { "" } else { section.as_str() };
@@ -365,7 +374,12 @@ fn explain(error: &figment::Error) -> ConfigError {
 fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
     let listen: SocketAddr = match raw.server.listen.parse() {
         Ok(a) => a,
-        Err(_) => return refuse(format!("server.listen is '{}': it must be address:port, such as 127.0.0.1:7787", raw.server.listen)),
+        Err(_) => {
+            return refuse(format!(
+                "server.listen is '{}': it must be address:port, such as 127.0.0.1:7787",
+                raw.server.listen
+            ));
+        }
     };
     let l = &raw.server.limits;
     let ranges: [(&str, u64, u64, u64); 19] = [
@@ -395,7 +409,10 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         }
     }
     if !(raw.serving.stale_after_bars >= 1.0 && raw.serving.stale_after_bars <= 1e6) {
-        return refuse(format!("serving.stale_after_bars is {}: it must be between 1 and 1000000", raw.serving.stale_after_bars));
+        return refuse(format!(
+            "serving.stale_after_bars is {}: it must be between 1 and 1000000",
+            raw.serving.stale_after_bars
+        ));
     }
     if raw.store.limit_bytes < 2 * raw.store.segment_bytes {
         return refuse("store.limit_bytes must be at least twice store.segment_bytes");
@@ -408,21 +425,32 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
                 raw.device.policy
             ));
         }
-        other => return refuse(format!("device.policy is '{other}': it must be \"cpu\", \"prefer-gpu\" or \"require-gpu\"")),
+        other => {
+            return refuse(format!(
+                "device.policy is '{other}': it must be \"cpu\", \"prefer-gpu\" or \"require-gpu\""
+            ));
+        }
     }
     if !["error", "warn", "info", "debug", "trace"].contains(&raw.log.level.as_str()) {
-        return refuse(format!("log.level is '{}': it must be error, warn, info, debug or trace", raw.log.level));
+        return refuse(format!(
+            "log.level is '{}': it must be error, warn, info, debug or trace",
+            raw.log.level
+        ));
     }
     let token = |key: &str, file: &str| -> Result<Option<String>, ConfigError> {
         if file.is_empty() {
             return Ok(None);
         }
         let path = base.join(file);
-        let text = std::fs::read_to_string(&path)
-            .map_err(|e| ConfigError(format!("server.tokens.{key}: {} can't be read: {e}", path.display())))?;
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            ConfigError(format!("server.tokens.{key}: {} can't be read: {e}", path.display()))
+        })?;
         let text = text.trim();
         if text.len() < 16 || !text.bytes().all(|b| b.is_ascii_graphic()) {
-            return refuse(format!("server.tokens.{key}: {} must hold one token of at least 16 printable characters", path.display()));
+            return refuse(format!(
+                "server.tokens.{key}: {} must hold one token of at least 16 printable characters",
+                path.display()
+            ));
         }
         Ok(Some(text.to_string()))
     };
@@ -431,21 +459,28 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
     let admin_token = token("admin_file", &raw.server.tokens.admin_file)?;
     let tls = match (raw.server.tls.certificate_file.as_str(), raw.server.tls.key_file.as_str()) {
         ("", "") => None,
-        ("", _) | (_, "") => return refuse("server.tls needs both certificate_file and key_file, or neither"),
+        ("", _) | (_, "") => {
+            return refuse("server.tls needs both certificate_file and key_file, or neither");
+        }
         (c, k) => Some((base.join(c), base.join(k))),
     };
     if !is_loopback(listen.ip()) {
         if poll_token.is_none() || ingest_token.is_none() || admin_token.is_none() {
-            return refuse(format!("server.listen is {listen}, outside loopback: set poll_file, ingest_file and admin_file under server.tokens"));
+            return refuse(format!(
+                "server.listen is {listen}, outside loopback: set poll_file, ingest_file and admin_file under server.tokens"
+            ));
         }
         if tls.is_none() && !raw.server.plain_outside_loopback {
-            return refuse(format!("server.listen is {listen}, outside loopback: set server.tls, or server.plain_outside_loopback = true on purpose"));
+            return refuse(format!(
+                "server.listen is {listen}, outside loopback: set server.tls, or server.plain_outside_loopback = true on purpose"
+            ));
         }
     }
     let mut deployments = Vec::new();
     for (i, d) in raw.deployments.iter().enumerate() {
         let at = format!("deployments[{i}]");
-        let timeframe = Timeframe::parse(&d.timeframe).map_err(|e| ConfigError(format!("{at}.timeframe: {e}")))?;
+        let timeframe =
+            Timeframe::parse(&d.timeframe).map_err(|e| ConfigError(format!("{at}.timeframe: {e}")))?;
         if d.symbols.is_empty() {
             return refuse(format!("{at}.symbols is empty: name symbols, or \"*\" for every one"));
         }
@@ -499,8 +534,16 @@ mod tests {
     #[test]
     fn mistakes_are_named_with_what_to_change() {
         let cases = [
-            ("[server]\nlisten_on = \"x\"", "unknown key 'server.listen_on'", "did you mean 'server.listen'?"),
-            ("[server.limits]\nbody_byte_max = 1", "server.limits.body_byte_max", "server.limits.body_bytes_max"),
+            (
+                "[server]\nlisten_on = \"x\"",
+                "unknown key 'server.listen_on'",
+                "did you mean 'server.listen'?",
+            ),
+            (
+                "[server.limits]\nbody_byte_max = 1",
+                "server.limits.body_byte_max",
+                "server.limits.body_bytes_max",
+            ),
             ("servr = 1", "unknown key 'servr'", "'server'"),
             ("[server]\nlisten = \"here\"", "server.listen", "127.0.0.1:7787"),
             ("[server]\nthreads = 0", "server.threads is 0", "between 1 and 64"),
@@ -511,7 +554,11 @@ mod tests {
             ("[serving]\nstale_after_bars = nan", "stale_after_bars", "between"),
             ("[device]\npolicy = \"prefer-gpu\"", "device.policy", "\"cpu\""),
             ("[store]\nlimit_bytes = 1048576", "store.limit_bytes", "segment_bytes"),
-            ("[[deployments]]\nmodel=\"m\"\nsymbols=[]\ntimeframe=\"1h\"", "deployments[0].symbols", "name symbols"),
+            (
+                "[[deployments]]\nmodel=\"m\"\nsymbols=[]\ntimeframe=\"1h\"",
+                "deployments[0].symbols",
+                "name symbols",
+            ),
             ("[[deployments]]\nmodel=\"m\"\nsymbols=[\"A\"]\ntimeframe=\"1x\"", "timeframe '1x'", "5m"),
             ("[server.tokens]\npoll_file = \"absent\"", "poll_file", "can't be read"),
             ("not toml", "", "expected"),

@@ -51,7 +51,8 @@ pub enum BodyError {
 }
 
 pub fn parse(body: &[u8], lines_max: usize) -> Result<Parsed, BodyError> {
-    let text = std::str::from_utf8(body).map_err(|e| BodyError::Malformed(format!("the body is not UTF-8: {e}")))?;
+    let text =
+        std::str::from_utf8(body).map_err(|e| BodyError::Malformed(format!("the body is not UTF-8: {e}")))?;
     let trimmed = text.trim_start();
     let mut parsed = Parsed::new();
     if trimmed.starts_with('[') {

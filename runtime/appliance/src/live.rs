@@ -147,7 +147,8 @@ impl Live {
         }
         let mut stored = None;
         if self.count.is_multiple_of(SNAPSHOT_INTERVAL) {
-            let snapshot = Snapshot { count: self.count, first: self.first, state: features.snapshot(stream)? };
+            let snapshot =
+                Snapshot { count: self.count, first: self.first, state: features.snapshot(stream)? };
             stored = Some(snapshot.clone());
             self.remember(snapshot);
         }
@@ -178,7 +179,8 @@ impl Live {
         }
         let mut stored = None;
         if self.count.is_multiple_of(SNAPSHOT_INTERVAL) {
-            let snapshot = Snapshot { count: self.count, first: self.first, state: features.snapshot(stream)? };
+            let snapshot =
+                Snapshot { count: self.count, first: self.first, state: features.snapshot(stream)? };
             stored = Some(snapshot.clone());
             self.remember(snapshot);
         }

@@ -100,7 +100,10 @@ impl Parts {
         let features = FeaturePlugin::new(&component, &options).map_err(|e| e.to_string())?;
         let spec = features.spec();
         if spec.names != pinned.names || spec.warmup != pinned.warmup as usize {
-            return Err(format!("plugin {} gives other columns or another warm-up than the manifest says", pinned.plugin));
+            return Err(format!(
+                "plugin {} gives other columns or another warm-up than the manifest says",
+                pinned.plugin
+            ));
         }
         Ok(features)
     }
@@ -133,13 +136,15 @@ impl Parts {
         let graph = self.codec.decode(&folder.onnx).map_err(|e| at(e.to_string()))?;
         let features = self.features(settings, &manifest).map_err(at)?;
         let (window, columns) = (manifest.input.window as usize, manifest.input.features as usize);
-        let runner = Runner::new(self.executor.as_ref(), &graph, window, columns).map_err(|e| at(e.to_string()))?;
+        let runner =
+            Runner::new(self.executor.as_ref(), &graph, window, columns).map_err(|e| at(e.to_string()))?;
         let p = &settings.raw.plugins;
         Ok(Deployment {
             model: model.as_str().into(),
             name: ModelName { name: manifest.name.clone(), version: manifest.version.to_string() },
             digest: digest_bytes(&folder.digest).ok_or_else(|| at("its digest is not one".into()))?,
-            features_digest: digest_bytes(&manifest.features.digest).ok_or_else(|| at("a digest is not one".into()))?,
+            features_digest: digest_bytes(&manifest.features.digest)
+                .ok_or_else(|| at("a digest is not one".into()))?,
             symbols: wanted.symbols.clone(),
             timeframe: wanted.timeframe,
             label: manifest.label.kind.name().into(),

@@ -83,7 +83,11 @@ impl Default for Metrics {
         let connections = Gauge::default();
         r.register("http_connections", "Open connections", connections.clone());
         let connections_closed = Counter::default();
-        r.register("http_connections_evicted", "Idle connections closed to make room", connections_closed.clone());
+        r.register(
+            "http_connections_evicted",
+            "Idle connections closed to make room",
+            connections_closed.clone(),
+        );
         let streams = Gauge::default();
         r.register("streams", "Symbol and timeframe pairs held", streams.clone());
         let quarantined = Gauge::default();

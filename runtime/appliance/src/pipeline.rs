@@ -75,7 +75,10 @@ pub struct Pipeline {
 enum BarResult {
     /// Its window is the n-th of the deployment's batch.
     Window(usize),
-    Warming { have: u64, need: u64 },
+    Warming {
+        have: u64,
+        need: u64,
+    },
     Abstained(FeatureError),
     Quarantined,
 }
@@ -106,12 +109,17 @@ impl Pipeline {
     /// Lets old segments go, but for what the streams that still move need to be rebuilt.
     fn retain(&mut self) {
         let older_than = Timestamp(Timestamp::now().0.saturating_sub(self.options.history.as_nanos() as i64));
-        let moving = self.streams.values().filter(|s| s.history.newest().is_some_and(|b| b.close_time() > older_than));
+        let moving =
+            self.streams.values().filter(|s| s.history.newest().is_some_and(|b| b.close_time() > older_than));
         let needed = moving.filter_map(|s| s.positions.front().copied()).min();
         let keep_from = needed.unwrap_or_else(|| self.spool.next_position());
         match self.spool.retain(older_than, keep_from) {
             Ok(retained) if retained.segments > 0 => {
-                tracing::info!(segments = retained.segments, bytes = retained.bytes, "old segments were removed");
+                tracing::info!(
+                    segments = retained.segments,
+                    bytes = retained.bytes,
+                    "old segments were removed"
+                );
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "old segments stay"),
@@ -144,7 +152,9 @@ impl Pipeline {
                     }
                 };
                 match ticket {
-                    Some(ticket) => ticket.on_durable(move |r| respond(r.map(drop).map_err(|e| e.to_string()))),
+                    Some(ticket) => {
+                        ticket.on_durable(move |r| respond(r.map(drop).map_err(|e| e.to_string())))
+                    }
                     None => respond(Ok(())),
                 }
                 Ok(())
@@ -228,7 +238,10 @@ impl Pipeline {
                 return Err(format!("no model is deployed for {key}: see deployments in config.toml"));
             }
             if self.streams.len() >= self.options.streams_max {
-                return Err(format!("{key} is one stream too many: serving.streams_max is {}", self.options.streams_max));
+                return Err(format!(
+                    "{key} is one stream too many: serving.streams_max is {}",
+                    self.options.streams_max
+                ));
             }
             let stream = self.new_stream(key);
             self.streams.insert(key.clone(), stream);
@@ -243,7 +256,9 @@ impl Pipeline {
     pub fn new_stream(&self, key: &StreamKey) -> Stream {
         let covering = self.deployments.iter().enumerate().filter(|(_, d)| d.covers(key));
         let lives: Vec<_> = covering
-            .map(|(i, d)| (i, u64::MAX, Live::new(d.empty_window.clone(), d.warmup(), self.options.keep_bars)))
+            .map(|(i, d)| {
+                (i, u64::MAX, Live::new(d.empty_window.clone(), d.warmup(), self.options.keep_bars))
+            })
             .collect();
         let capacity = self.capacity_bars(key);
         Stream { history: History::new(key.clone(), capacity), positions: VecDeque::new(), lives }
@@ -252,12 +267,18 @@ impl Pipeline {
     /// How many bars a stream holds.
     pub fn capacity_bars(&self, key: &StreamKey) -> usize {
         let covering = self.deployments.iter().filter(|d| d.covers(key));
-        let longest = covering.map(|d| history::capacity_bars(d.warmup(), d.window, self.options.keep_bars)).max();
+        let longest =
+            covering.map(|d| history::capacity_bars(d.warmup(), d.window, self.options.keep_bars)).max();
         longest.unwrap_or(1)
     }
 
     /// The bar through each model's features; full windows are gathered for the batch.
-    fn features<'a>(&mut self, incoming: &'a Incoming, change: Change, windows: &mut [Vec<f32>]) -> Option<Step<'a>> {
+    fn features<'a>(
+        &mut self,
+        incoming: &'a Incoming,
+        change: Change,
+        windows: &mut [Vec<f32>],
+    ) -> Option<Step<'a>> {
         let stream = self.streams.get_mut(&incoming.bar.key)?;
         let about = stream.history.newest()?.clone();
         let mut results = Vec::with_capacity(stream.lives.len());
@@ -276,7 +297,10 @@ impl Pipeline {
                 Err(error) => {
                     tracing::warn!(key = %incoming.bar.key, open_time = %incoming.bar.open_time, %error, "no features");
                     let kind = format!("{:?}", error.kind);
-                    self.metrics.abstained.get_or_create(&Failure { plugin: error.plugin.clone(), kind }).inc();
+                    self.metrics
+                        .abstained
+                        .get_or_create(&Failure { plugin: error.plugin.clone(), kind })
+                        .inc();
                     if let Some(message) = deployment.health.failed(&error) {
                         tracing::error!(model = %deployment.model, %message, "plugin quarantined");
                         self.visible.quarantine(&deployment.model, &message);
@@ -295,7 +319,9 @@ impl Pipeline {
         let mut all = Vec::with_capacity(windows.len());
         for (deployment, windows) in self.deployments.iter_mut().zip(windows) {
             let mut values = Vec::new();
-            if !windows.is_empty() && let Err(error) = deployment.runner.run(windows, &mut values) {
+            if !windows.is_empty()
+                && let Err(error) = deployment.runner.run(windows, &mut values)
+            {
                 tracing::error!(model = %deployment.model, %error, "the plan failed");
                 values.clear();
             }
@@ -407,11 +433,21 @@ impl Pipeline {
                 let device = Device { model: model.to_string(), device, degraded: "false" };
                 self.metrics.predictions.get_or_create(&device).inc();
                 let (key, model) = (prediction.key.clone(), model.clone());
-                Answer::Prediction(Arc::new(Made { seq: prediction.seq, key, model, valid_until, body: body.into() }))
+                Answer::Prediction(Arc::new(Made {
+                    seq: prediction.seq,
+                    key,
+                    model,
+                    valid_until,
+                    body: body.into(),
+                }))
             }
             store::Outcome::Abstained { code, text } => {
                 let reason = if *code == ABSTAINED_NOT_FINITE { "not_finite" } else { "plugin" };
-                Answer::Abstained { seq: prediction.seq, reason: reason.into(), message: text.as_str().into() }
+                Answer::Abstained {
+                    seq: prediction.seq,
+                    reason: reason.into(),
+                    message: text.as_str().into(),
+                }
             }
         };
         (prediction.key.clone(), model, answer)
@@ -453,7 +489,8 @@ pub fn feed(
     let attempt = if *epoch != *current || !live.is_open() {
         reopen(live, features.as_mut(), &apply, history.series.as_slice(), count)
     } else {
-        history::feed(live, features.as_mut(), &apply, history, change).map(|(f, s)| (f, s.into_iter().collect()))
+        history::feed(live, features.as_mut(), &apply, history, change)
+            .map(|(f, s)| (f, s.into_iter().collect()))
     };
     *epoch = *current;
     let error = match attempt {

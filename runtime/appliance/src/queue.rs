@@ -58,7 +58,10 @@ pub fn bar_queue(limit: usize) -> (BarQueue, BarReceiver) {
 }
 
 impl BarQueue {
-    pub fn send(&self, bars: Vec<Incoming>) -> Result<oneshot::Receiver<Result<Vec<Outcome>, StepFailed>>, SendError> {
+    pub fn send(
+        &self,
+        bars: Vec<Incoming>,
+    ) -> Result<oneshot::Receiver<Result<Vec<Outcome>, StepFailed>>, SendError> {
         let count = bars.len();
         let waiting = self.waiting.fetch_add(count, Ordering::AcqRel);
         if waiting + count > self.limit {

@@ -30,7 +30,12 @@ pub struct ScannedModel {
 
 impl Scanned {
     pub fn new(key: StreamKey, capacity_bars: usize) -> Self {
-        Scanned { history: History::new(key, capacity_bars), positions: VecDeque::new(), backfill: VecDeque::new(), models: HashMap::new() }
+        Scanned {
+            history: History::new(key, capacity_bars),
+            positions: VecDeque::new(),
+            backfill: VecDeque::new(),
+            models: HashMap::new(),
+        }
     }
 
     /// What serving did with the bar, it does again.
@@ -107,7 +112,9 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
                 let stream = stream_of(pipeline, &mut scanned, &record.bar.key);
                 stream.bar(position, record.bar, record.backfill);
             }
-            Record::Snapshot(record) => stream_of(pipeline, &mut scanned, &record.key.clone()).snapshot(record),
+            Record::Snapshot(record) => {
+                stream_of(pipeline, &mut scanned, &record.key.clone()).snapshot(record)
+            }
             Record::Prediction(record) => {
                 report.predictions += 1;
                 pipeline.next_seq = pipeline.next_seq.max(record.seq + 1);
@@ -137,7 +144,8 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
         if let Some(one) = scanned.remove(&key) {
             let before = records.len();
             resume(pipeline, &key, one, &mut records, &mut answers);
-            report.recovered += records[before..].iter().filter(|r| matches!(r, Record::Prediction(_))).count() as u64;
+            report.recovered +=
+                records[before..].iter().filter(|r| matches!(r, Record::Prediction(_))).count() as u64;
         }
     }
     report.streams = pipeline.streams.len();
@@ -278,7 +286,8 @@ fn reopen_and_predict(
         })
     };
     let last_position = pipeline.spool.next_position().saturating_sub(1);
-    let (mut fed, snapshots) = pipeline::reopen(live, deployment.features.as_mut(), &apply, start.known, start.count)?;
+    let (mut fed, snapshots) =
+        pipeline::reopen(live, deployment.features.as_mut(), &apply, start.known, start.count)?;
     records.extend(snapshots.iter().map(|s| snapshot_record(deployment, s, last_position)));
     let skipped = start.known.len();
     for (i, bar) in start.tail.iter().enumerate() {

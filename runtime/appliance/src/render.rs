@@ -44,7 +44,9 @@ pub fn prediction(shown: &Shown) -> String {
         shown.device,
         shown.revision,
     );
-    for (name, set) in [("provisional", shown.provisional), ("recovered", shown.recovered), ("revised", shown.revised)] {
+    for (name, set) in
+        [("provisional", shown.provisional), ("recovered", shown.recovered), ("revised", shown.revised)]
+    {
         if set {
             let _ = write!(s, ",\"{name}\":true");
         }
@@ -74,7 +76,10 @@ mod tests {
 
     #[test]
     fn a_prediction_is_json_with_the_exact_value() {
-        let key = StreamKey { symbol: Symbol::new("BTC/USDT").unwrap(), timeframe: Timeframe::parse("1h").unwrap() };
+        let key = StreamKey {
+            symbol: Symbol::new("BTC/USDT").unwrap(),
+            timeframe: Timeframe::parse("1h").unwrap(),
+        };
         for value in [0.001_234_567_9_f32, -0.0, f32::MIN_POSITIVE, f32::MAX, 1e-45] {
             let t = Timestamp::from_seconds(1_700_000_000);
             let mut text = prediction(&Shown {

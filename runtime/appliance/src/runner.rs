@@ -39,18 +39,29 @@ impl std::error::Error for RunnerError {}
 impl Runner {
     /// Prepares the graph, runs one window through every batch size and keeps those that give the bits of
     /// batch 1: a prediction must not depend on what else was asked at the same time.
-    pub fn new(executor: &dyn Executor, graph: &Graph, window: usize, features: usize) -> Result<Self, RunnerError> {
+    pub fn new(
+        executor: &dyn Executor,
+        graph: &Graph,
+        window: usize,
+        features: usize,
+    ) -> Result<Self, RunnerError> {
         let wanted = graph::Shape::batch(&[window, features]);
         let inputs: Vec<_> = graph.inputs().collect();
         let [(name, _, shape)] = inputs.as_slice() else {
             return Err(RunnerError::Shape(format!("the graph has {} inputs instead of one", inputs.len())));
         };
         if **shape != wanted {
-            return Err(RunnerError::Shape(format!("the graph's input {name} is {shape} instead of {wanted}")));
+            return Err(RunnerError::Shape(format!(
+                "the graph's input {name} is {shape} instead of {wanted}"
+            )));
         }
         let outputs = match graph.output("prediction").map(|v| graph.shape(v).dims().to_vec()).as_deref() {
             Some([graph::Dim::Batch(1), graph::Dim::Fixed(n)]) if *n > 0 => *n,
-            _ => return Err(RunnerError::Shape("the graph has no output \"prediction\" of shape [B, outputs]".into())),
+            _ => {
+                return Err(RunnerError::Shape(
+                    "the graph has no output \"prediction\" of shape [B, outputs]".into(),
+                ));
+            }
         };
         if graph.outputs.first().is_none_or(|(n, _)| n != "prediction") {
             return Err(RunnerError::Shape("\"prediction\" must be the graph's first output".into()));
@@ -77,9 +88,9 @@ impl Runner {
         for batch in BATCHES {
             let mut got = Vec::new();
             self.run_batch(batch, &window.repeat(batch), &mut got)?;
-            let same = got.chunks(self.outputs).all(|row| {
-                row.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits())
-            });
+            let same = got
+                .chunks(self.outputs)
+                .all(|row| row.iter().zip(&expected).all(|(a, b)| a.to_bits() == b.to_bits()));
             if same {
                 kept.push(batch);
             } else {

@@ -26,11 +26,20 @@ pub struct Made {
 pub enum Answer {
     Prediction(Arc<Made>),
     /// `have` of `need` bars.
-    Warming { have: u64, need: u64 },
+    Warming {
+        have: u64,
+        need: u64,
+    },
     /// The newest bar got no prediction.
-    Abstained { seq: u64, reason: Arc<str>, message: Arc<str> },
+    Abstained {
+        seq: u64,
+        reason: Arc<str>,
+        message: Arc<str>,
+    },
     /// The plugin keeps failing and isn't called any more.
-    Quarantined { message: Arc<str> },
+    Quarantined {
+        message: Arc<str>,
+    },
 }
 
 /// An answer and what it belongs to.
@@ -104,7 +113,12 @@ impl Visible {
     }
 
     /// The slots of a symbol, by timeframe and model where they are given; the shortest timeframe first.
-    pub fn find(&self, symbol: &Symbol, timeframe: Option<Timeframe>, model: Option<&str>) -> Vec<(StreamKey, Slot)> {
+    pub fn find(
+        &self,
+        symbol: &Symbol,
+        timeframe: Option<Timeframe>,
+        model: Option<&str>,
+    ) -> Vec<(StreamKey, Slot)> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         let fits = |slot: &&Slot| model.is_none_or(|m| matches_model(&slot.model, m));
         if let Some(timeframe) = timeframe {
@@ -125,7 +139,8 @@ impl Visible {
     pub fn since(&self, seq: u64, symbols: &[Symbol], limit: usize) -> (Vec<Arc<Made>>, bool) {
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
         let from = recent.partition_point(|m| m.seq <= seq);
-        let forgotten = from == 0 && recent.len() == self.recent_max && recent.front().is_some_and(|m| m.seq > seq + 1);
+        let forgotten =
+            from == 0 && recent.len() == self.recent_max && recent.front().is_some_and(|m| m.seq > seq + 1);
         let wanted = |m: &&Arc<Made>| symbols.is_empty() || symbols.contains(&m.key.symbol);
         (recent.iter().skip(from).filter(wanted).take(limit).cloned().collect(), forgotten)
     }

@@ -67,7 +67,16 @@ pub struct Setup {
 
 fn scores() -> Scores {
     let interval = Some(Interval { value: 0.0, low: -1.0, high: 1.0 });
-    Scores { rmse: 1.0, mae: 1.0, mase: 1.0, skill: interval, skill_vs_ridge: None, directional_accuracy: None, ic: None, rank_ic: None }
+    Scores {
+        rmse: 1.0,
+        mae: 1.0,
+        mase: 1.0,
+        skill: interval,
+        skill_vs_ridge: None,
+        directional_accuracy: None,
+        ic: None,
+        rank_ic: None,
+    }
 }
 
 /// A folder with one untrained model, deployed for every symbol.
@@ -77,7 +86,9 @@ pub fn setup(spec: &ModelSpec) -> Setup {
     fs::create_dir(&plugins).unwrap();
     fs::copy(&spec.features, plugins.join("features.wasm")).unwrap();
     fs::copy(root().join("plugins/dist/lstm.wasm"), plugins.join("lstm.wasm")).unwrap();
-    let host = Host::new(HostOptions { cache_dir: Some(folder.path().join("cache")), ..HostOptions::default() }).unwrap();
+    let host =
+        Host::new(HostOptions { cache_dir: Some(folder.path().join("cache")), ..HostOptions::default() })
+            .unwrap();
     let component = host.load(&plugins.join("features.wasm")).unwrap();
     let features = FeaturePlugin::new(&component, spec.options.as_object().unwrap()).unwrap();
     let f = market::Features::spec(&features).clone();
@@ -92,8 +103,10 @@ pub fn setup(spec: &ModelSpec) -> Setup {
         state.initial = Initial::Given(tensor);
     }
     let onnx = onnx::Onnx.encode(&graph).unwrap();
-    let range = |from: &str, until: &str| registry::Range { from: from.into(), until: until.into(), samples: 100 };
-    let day = ["2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z", "2024-04-01T00:00:00Z"];
+    let range =
+        |from: &str, until: &str| registry::Range { from: from.into(), until: until.into(), samples: 100 };
+    let day =
+        ["2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", "2024-03-01T00:00:00Z", "2024-04-01T00:00:00Z"];
     let manifest = Manifest {
         format: registry::FORMAT,
         name: spec.name.into(),
@@ -113,7 +126,11 @@ pub fn setup(spec: &ModelSpec) -> Setup {
             names: f.names.clone(),
         },
         input: registry::Input { window: spec.window, features: columns as u32, outputs: 1 },
-        normaliser: registry::Normaliser { clip: Some(10.0), mean: vec![0.0; columns], scale: vec![1.0; columns] },
+        normaliser: registry::Normaliser {
+            clip: Some(10.0),
+            mean: vec![0.0; columns],
+            scale: vec![1.0; columns],
+        },
         label: registry::Label {
             kind: LabelKind::LogReturn,
             horizon_bars: 1,
@@ -285,8 +302,11 @@ pub fn bar(symbol: &str, n: u64) -> String {
 }
 
 pub fn bar_with(symbol: &str, n: u64, more: &str) -> String {
-    let seed = symbol.bytes().fold(n.wrapping_mul(0x9E37_79B9_7F4A_7C15), |s, b| s.rotate_left(7) ^ u64::from(b));
-    let noise = |k: u32| ((seed.wrapping_mul(0xBF58_476D_1CE4_E5B9).rotate_left(k) >> 40) as f64) / f64::from(1u32 << 24) - 0.5;
+    let seed =
+        symbol.bytes().fold(n.wrapping_mul(0x9E37_79B9_7F4A_7C15), |s, b| s.rotate_left(7) ^ u64::from(b));
+    let noise = |k: u32| {
+        ((seed.wrapping_mul(0xBF58_476D_1CE4_E5B9).rotate_left(k) >> 40) as f64) / f64::from(1u32 << 24) - 0.5
+    };
     let open = 100.0 + 10.0 * (n as f64 / 9.0).sin() + noise(3);
     let close = 100.0 + 10.0 * ((n + 1) as f64 / 9.0).sin() + noise(17);
     let (high, low) = (open.max(close) + 0.5 + noise(5).abs(), open.min(close) - 0.5 - noise(11).abs());
@@ -302,5 +322,10 @@ pub fn bar_with(symbol: &str, n: u64, more: &str) -> String {
 pub fn warm(client: &mut Client, symbol: &str, count: usize) {
     let body: String = (0..count as u64).map(|n| bar_with(symbol, n, ",\"backfill\":true")).collect();
     let reply = client.post("/v1/bars", &body).unwrap();
-    assert_eq!((reply.status, reply.json()["accepted"].as_u64()), (200, Some(count as u64)), "{}", reply.body);
+    assert_eq!(
+        (reply.status, reply.json()["accepted"].as_u64()),
+        (200, Some(count as u64)),
+        "{}",
+        reply.body
+    );
 }

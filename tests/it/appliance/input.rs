@@ -33,7 +33,11 @@ fn good_lines_are_taken_and_bad_ones_named() {
     lines.push(good.clone());
     let reply = c.post("/v1/bars", &lines.concat()).unwrap();
     let json = reply.json();
-    assert_eq!((reply.status, json["accepted"].as_u64(), json["duplicate"].as_u64()), (200, Some(1), Some(1)), "{json}");
+    assert_eq!(
+        (reply.status, json["accepted"].as_u64(), json["duplicate"].as_u64()),
+        (200, Some(1), Some(1)),
+        "{json}"
+    );
     let rejected = json["rejected"].as_array().unwrap();
     assert_eq!(rejected.len(), wrong.len(), "{json}");
     for (i, ((_, says), got)) in wrong.iter().zip(rejected).enumerate() {
@@ -78,7 +82,8 @@ fn a_forming_bar_is_revised_and_the_final_one_counts() {
         c.get(&format!("/v1/predictions/{symbol}")).unwrap().json()
     };
     let forming = |symbol: &str, revision: u32| {
-        bar_with(symbol, n, &format!(",\"final\":false,\"revision\":{revision}")).replace("\"volume\":", "\"volume\":1")
+        bar_with(symbol, n, &format!(",\"final\":false,\"revision\":{revision}"))
+            .replace("\"volume\":", "\"volume\":1")
     };
     // The same numbers for both symbols: only the way there differs.
     let like_a = |line: String| line.replace("\"symbol\":\"A\"", "\"symbol\":\"B\"");
@@ -89,7 +94,8 @@ fn a_forming_bar_is_revised_and_the_final_one_counts() {
     let b = value("B", &[like_a(bar_with("A", n, ",\"revision\":2")), like_a(bar("A", n + 1))]);
     assert_eq!(a["open_time"], b["open_time"]);
     let body = |symbol: &str, last: &[String]| {
-        let bars: Vec<String> = (0..n).map(|i| bar(symbol, i)).chain(last.iter().cloned()).map(|l| strip(&l)).collect();
+        let bars: Vec<String> =
+            (0..n).map(|i| bar(symbol, i)).chain(last.iter().cloned()).map(|l| strip(&l)).collect();
         format!("{{\"symbol\":\"{symbol}\",\"timeframe\":\"1h\",\"bars\":[{}]}}", bars.join(","))
     };
     // Raw bars through the same features: bit-equal to live, revised or not.
@@ -109,8 +115,14 @@ fn a_forming_bar_is_revised_and_the_final_one_counts() {
     };
     assert_eq!((&after["revised"], &after["open_time"]), (&true.into(), &a["open_time"]));
     assert_ne!(after["value"], a["value"]);
-    let bars: Vec<String> = (0..n + 2).map(|i| if i == n - 3 { strip(&revised) } else { strip(&bar("A", i)) }).collect();
-    let again = c.post("/v1/predict", &format!("{{\"symbol\":\"A\",\"timeframe\":\"1h\",\"bars\":[{}]}}", bars.join(","))).unwrap();
+    let bars: Vec<String> =
+        (0..n + 2).map(|i| if i == n - 3 { strip(&revised) } else { strip(&bar("A", i)) }).collect();
+    let again = c
+        .post(
+            "/v1/predict",
+            &format!("{{\"symbol\":\"A\",\"timeframe\":\"1h\",\"bars\":[{}]}}", bars.join(",")),
+        )
+        .unwrap();
     assert_eq!(again.json()["value"], after["value"]);
 }
 
@@ -141,7 +153,12 @@ fn staleness_long_polls_and_lists() {
     let n = s.need_bars as u64;
     c.post("/v1/bars", &bar("A", n)).unwrap();
     let stale = c.get("/v1/predictions/A").unwrap();
-    assert_eq!((stale.status, stale.json()["reason"].as_str()), (503, Some("stale")), "bars of 2024: {}", stale.body);
+    assert_eq!(
+        (stale.status, stale.json()["reason"].as_str()),
+        (503, Some("stale")),
+        "bars of 2024: {}",
+        stale.body
+    );
     assert_eq!(stale.json().get("value"), None, "never an old number");
 
     let address = server.address.clone();
@@ -157,7 +174,8 @@ fn staleness_long_polls_and_lists() {
     assert!(waited.as_secs() < 10, "{waited:?}");
     assert_eq!(list["predictions"][0]["seq"], 2, "{list}");
     let all = c.get("/v1/predictions?after_seq=0&symbols=A").unwrap().json();
-    let seqs: Vec<u64> = all["predictions"].as_array().unwrap().iter().map(|p| p["seq"].as_u64().unwrap()).collect();
+    let seqs: Vec<u64> =
+        all["predictions"].as_array().unwrap().iter().map(|p| p["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, [1, 2, 3]);
     let start = std::time::Instant::now();
     let none = c.get("/v1/predictions?after_seq=3&wait_ms=200").unwrap().json();
@@ -169,7 +187,10 @@ fn tokens_a_unix_socket_and_pages() {
     let mut s = setup(&ModelSpec::default());
     for name in ["poll", "ingest", "admin"] {
         std::fs::write(s.folder.path().join(name), format!("{name}-0123456789abcdef\n")).unwrap();
-        s.set(&format!("server.tokens.{name}_file"), &format!("{:?}", s.folder.path().join(name).display().to_string()));
+        s.set(
+            &format!("server.tokens.{name}_file"),
+            &format!("{:?}", s.folder.path().join(name).display().to_string()),
+        );
     }
     let socket = s.folder.path().join("socket");
     s.set("server.unix_socket", &format!("{:?}", socket.display().to_string()));

@@ -67,7 +67,8 @@ fn kills_lose_nothing_that_was_acknowledged_or_seen() {
                     match c.post("/v1/bars", &body) {
                         Ok(reply) => {
                             let json = reply.json();
-                            let taken = json["accepted"].as_u64().unwrap() + json["duplicate"].as_u64().unwrap();
+                            let taken =
+                                json["accepted"].as_u64().unwrap() + json["duplicate"].as_u64().unwrap();
                             assert_eq!((reply.status, taken), (200, 3), "{}", reply.body);
                             next += 1;
                         }
@@ -86,7 +87,8 @@ fn kills_lose_nothing_that_was_acknowledged_or_seen() {
         let mut c = server.client();
         for symbol in symbols {
             // Every acknowledged bar is there: sent again it is a duplicate.
-            let again: String = (acknowledged.saturating_sub(20)..acknowledged).map(|n| bar(symbol, n)).collect();
+            let again: String =
+                (acknowledged.saturating_sub(20)..acknowledged).map(|n| bar(symbol, n)).collect();
             let json = c.post("/v1/bars", &again).unwrap().json();
             let sent = 20.min(acknowledged);
             assert_eq!(json["duplicate"].as_u64(), Some(sent), "round {round}, {symbol}: {json}");
@@ -107,7 +109,8 @@ fn kills_lose_nothing_that_was_acknowledged_or_seen() {
             .collect();
         let oldest = now.keys().next().copied().unwrap_or(0);
         for (seq, before) in seen.lock().unwrap().range(oldest..) {
-            let found = now.get(seq).unwrap_or_else(|| panic!("round {round}: seq {seq} was polled and is gone"));
+            let found =
+                now.get(seq).unwrap_or_else(|| panic!("round {round}: seq {seq} was polled and is gone"));
             assert_eq!(before["value"], found["value"], "round {round}, seq {seq}");
             assert_eq!(before["made_at"], found["made_at"], "round {round}, seq {seq}");
         }

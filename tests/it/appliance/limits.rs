@@ -15,7 +15,9 @@ fn a_body_of_100_megabytes() {
     warm(&mut c, "A", s.need_bars);
     // Announced: refused before it is sent.
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    stream.write_all(b"POST /v1/bars HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n").unwrap();
+    stream
+        .write_all(b"POST /v1/bars HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n")
+        .unwrap();
     let mut head = [0u8; 12];
     stream.read_exact(&mut head).unwrap();
     assert_eq!(&head, b"HTTP/1.1 413");
@@ -23,7 +25,9 @@ fn a_body_of_100_megabytes() {
     let before = server.memory_bytes();
     let mut stream = TcpStream::connect(&server.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    stream.write_all(b"POST /v1/bars HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    stream
+        .write_all(b"POST /v1/bars HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .unwrap();
     let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 0x10_0000], b"\r\n"].concat();
     let sent = (0..100).take_while(|_| stream.write_all(&chunk).is_ok()).count();
     let mut answer = Vec::new();
@@ -97,7 +101,8 @@ fn ten_thousand_idle_connections() {
     let mut fresh = server.client();
     assert_eq!(fresh.get("/v2/health/live").unwrap().status, 200);
     let metrics = fresh.get("/metrics").unwrap().body;
-    let evicted = metrics.lines().find(|l| l.starts_with("alphaplus_http_connections_evicted_total")).unwrap();
+    let evicted =
+        metrics.lines().find(|l| l.starts_with("alphaplus_http_connections_evicted_total")).unwrap();
     assert!(evicted.rsplit(' ').next().unwrap().parse::<u64>().unwrap() >= 300, "{evicted}");
     drop(held);
 }

@@ -45,7 +45,9 @@ fn a_round_of_1000_symbols_is_visible_within_250_ms() {
         let start = Instant::now();
         let sender = {
             let address = server.address.clone();
-            std::thread::spawn(move || Client::connect(&address).unwrap().post("/v1/bars", &body).unwrap().status)
+            std::thread::spawn(move || {
+                Client::connect(&address).unwrap().post("/v1/bars", &body).unwrap().status
+            })
         };
         let visible = last.join().unwrap();
         times.push(visible.saturating_duration_since(start));
@@ -55,7 +57,10 @@ fn a_round_of_1000_symbols_is_visible_within_250_ms() {
     }
     times.sort();
     let (median, longest) = (times[times.len() / 2], times[times.len() - 1]);
-    eprintln!("1,000 symbols, LSTM 1 x 64, 60 steps: median {median:?}, longest {longest:?}, memory {:?} MB", memory.last().unwrap() >> 20);
+    eprintln!(
+        "1,000 symbols, LSTM 1 x 64, 60 steps: median {median:?}, longest {longest:?}, memory {:?} MB",
+        memory.last().unwrap() >> 20
+    );
     assert!(median < Duration::from_millis(250), "median {median:?}, longest {longest:?}");
     let grown = memory.last().unwrap().saturating_sub(memory[memory.len() / 2]);
     assert!(grown < 64 << 20, "memory grew by {grown} in the second half");

@@ -117,12 +117,28 @@ fn a_plugin_that_looks_ahead_is_refused_before_training() {
     let bars = root().join("tests/data/bars/BTCUSDT-1h.csv.gz");
     let output = s
         .command()
-        .args(["train", "--symbol", "BTCUSDT", "--name", "x", "--features", "features", "--options", "mode=look-ahead", "--bars"])
+        .args([
+            "train",
+            "--symbol",
+            "BTCUSDT",
+            "--name",
+            "x",
+            "--features",
+            "features",
+            "--options",
+            "mode=look-ahead",
+            "--bars",
+        ])
         .arg(bars)
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("error:") && said.contains("change"), "{said}");
-    let test = s.command().args(["plugin", "test"]).arg(root().join("plugins/dist/technical.wasm")).output().unwrap();
+    let test = s
+        .command()
+        .args(["plugin", "test"])
+        .arg(root().join("plugins/dist/technical.wasm"))
+        .output()
+        .unwrap();
     assert!(test.status.success(), "{}", String::from_utf8_lossy(&test.stderr));
 }

@@ -20,7 +20,8 @@ fn every_kind_of_prediction_is_recomputed_to_the_bit() {
     }
     let replay = |seq: u64| {
         let output = s.command().args(["replay", &seq.to_string()]).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         (output.status.success(), text)
     };
     let wanted = [1, 2, 64, 139, 140, 141, 142, 143, 150, 152];

@@ -14,7 +14,11 @@ fn an_unknown_key_an_impossible_value_and_a_missing_model() {
         ("device.policy", "\"require-gpu\"", "no GPU executor"),
         ("deployments", "[{model=\"absent\",symbols=[\"*\"],timeframe=\"1h\"}]", "absent"),
         ("deployments", "[{model=\"test\",version=9,symbols=[\"*\"],timeframe=\"1h\"}]", "9"),
-        ("deployments", "[{model=\"test\",symbols=[\"*\"],timeframe=\"5m\"}]", "change deployments.timeframe"),
+        (
+            "deployments",
+            "[{model=\"test\",symbols=[\"*\"],timeframe=\"5m\"}]",
+            "change deployments.timeframe",
+        ),
     ];
     let before = s.settings.clone();
     for (key, value, says) in cases {

@@ -42,7 +42,12 @@ pub fn read(
         let options = |symbol: Option<Symbol>| -> Result<ReadOptions, String> {
             Ok(ReadOptions {
                 symbol,
-                timeframe: files.timeframe.as_deref().map(Timeframe::parse).transpose().map_err(|e| e.to_string())?,
+                timeframe: files
+                    .timeframe
+                    .as_deref()
+                    .map(Timeframe::parse)
+                    .transpose()
+                    .map_err(|e| e.to_string())?,
                 zone: (files.zone != "UTC").then(|| files.zone.clone()),
                 label: files.close_times.then_some(Label::Close),
                 on_bad: if files.skip_bad { OnBad::Skip } else { OnBad::Refuse },
@@ -101,7 +106,9 @@ pub fn line(bar: &Bar, backfill: bool) -> String {
 
 fn send(settings: &Settings, args: &Import, streams: &[(StreamKey, Vec<Bar>)]) -> Result<(), String> {
     if settings.tls.is_some() {
-        return Err("bars import --send speaks plain HTTP: use --out and send the file with your own client".into());
+        return Err(
+            "bars import --send speaks plain HTTP: use --out and send the file with your own client".into()
+        );
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -116,7 +123,8 @@ fn send(settings: &Settings, args: &Import, streams: &[(StreamKey, Vec<Bar>)]) -
         let body: String = part.iter().map(|b| line(b, !args.live)).collect();
         let (status, text) = runtime.block_on(post(settings, body))?;
         let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        let first = json["rejected"][0]["error"].as_str().or(json["error"].as_str()).unwrap_or(&text).to_string();
+        let first =
+            json["rejected"][0]["error"].as_str().or(json["error"].as_str()).unwrap_or(&text).to_string();
         if status != 200 && status != 422 {
             return Err(format!("the appliance answered {status}: {first}"));
         }
@@ -130,7 +138,12 @@ fn send(settings: &Settings, args: &Import, streams: &[(StreamKey, Vec<Bar>)]) -
         progress.inc(part.len() as u64);
     }
     progress.finish_and_clear();
-    println!("sent: {} accepted, {} duplicate, {} refused", said(accepted), said(duplicate), said(rejected as u64));
+    println!(
+        "sent: {} accepted, {} duplicate, {} refused",
+        said(accepted),
+        said(duplicate),
+        said(rejected as u64)
+    );
     if accepted + duplicate == 0 { Err("the appliance took none of the bars".into()) } else { Ok(()) }
 }
 
@@ -139,7 +152,8 @@ async fn post(settings: &Settings, body: String) -> Result<(u16, String), String
     let address = settings.listen;
     let unreachable = |e: std::io::Error| format!("no appliance answers on {address}: {e}");
     let mut stream = tokio::net::TcpStream::connect(address).await.map_err(unreachable)?;
-    let token = settings.ingest_token.as_ref().map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
+    let token =
+        settings.ingest_token.as_ref().map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
     let head = format!(
         "POST /v1/bars HTTP/1.1\r\nHost: {address}\r\n{token}Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()

@@ -6,7 +6,12 @@ use crate::config::Settings;
 use crate::load;
 
 pub fn run(settings: &Settings) -> Result<(), String> {
-    println!("alphaplus {} on {} ({})", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
+    println!(
+        "alphaplus {} on {} ({})",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    );
     cpu();
     gpu();
     println!("database      not part of this version: predictions stay in the spool");
@@ -23,7 +28,13 @@ fn cpu() {
 
 /// This version has no GPU executor; what the driver's files say is shown all the same.
 fn gpu() {
-    let places = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib/wsl/lib", "/usr/local/nvidia/lib64", "/usr/lib/aarch64-linux-gnu"];
+    let places = [
+        "/usr/lib/x86_64-linux-gnu",
+        "/usr/lib64",
+        "/usr/lib/wsl/lib",
+        "/usr/local/nvidia/lib64",
+        "/usr/lib/aarch64-linux-gnu",
+    ];
     let driver = places.iter().map(|p| Path::new(p).join("libcuda.so.1")).find(|p| p.exists());
     let device = Path::new("/dev/nvidia0").exists();
     let seen = match (driver, device) {
@@ -47,7 +58,9 @@ fn disk(settings: &Settings) {
             t.longest.as_secs_f64() * 1e3,
             t.count
         ),
-        Err(e) => println!("spool         {}: can't be written: {e}; choose another store.folder", folder.display()),
+        Err(e) => {
+            println!("spool         {}: can't be written: {e}; choose another store.folder", folder.display())
+        }
     }
 }
 
@@ -64,7 +77,13 @@ fn plugins(settings: &Settings) {
     println!("plugin cache  {} ({cached} files)", cache.display());
     for path in load::component_files(settings) {
         match host.load(&path) {
-            Ok(c) => println!("plugin        {} {} ({}, {} bytes)", c.id(), c.world().name(), path.display(), c.size_bytes()),
+            Ok(c) => println!(
+                "plugin        {} {} ({}, {} bytes)",
+                c.id(),
+                c.world().name(),
+                path.display(),
+                c.size_bytes()
+            ),
             Err(e) => println!("plugin        {}: {e}", path.display()),
         }
     }

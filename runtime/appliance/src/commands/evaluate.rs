@@ -32,7 +32,12 @@ pub fn run(settings: &Settings, args: &Evaluate) -> Result<(), String> {
         match &args.until {
             Some(until) => times.until = Timestamp::parse(until)?,
             None if args.from.is_some() => {
-                let last = streams.iter().filter_map(|s| s.1.last()).map(|b| b.open_time.0).max().unwrap_or_default();
+                let last = streams
+                    .iter()
+                    .filter_map(|s| s.1.last())
+                    .map(|b| b.open_time.0)
+                    .max()
+                    .unwrap_or_default();
                 times.until = Timestamp(last.saturating_add(1));
             }
             None => {}
@@ -43,7 +48,8 @@ pub fn run(settings: &Settings, args: &Evaluate) -> Result<(), String> {
     let bars: Vec<&[Bar]> = streams.iter().map(|s| s.1.as_slice()).collect();
     let prepared =
         fit::prepare_for(&recipe, &folder.manifest, &bars, &mut features).map_err(|e| e.to_string())?;
-    let evaluation = fit::judge(&recipe, &prepared, &graph, parts.executor.as_ref()).map_err(|e| e.to_string())?;
+    let evaluation =
+        fit::judge(&recipe, &prepared, &graph, parts.executor.as_ref()).map_err(|e| e.to_string())?;
     if args.json {
         println!("{}", serde_json::to_string(&evaluation).map_err(|e| e.to_string())?);
     } else {

@@ -35,7 +35,8 @@ pub fn run(cli: Cli) -> Result<(), String> {
 fn settings(cli: &Cli) -> Result<Settings, String> {
     let mut flags = Vec::new();
     for pair in &cli.set {
-        let (key, value) = pair.split_once('=').ok_or_else(|| format!("--set {pair}: it must be KEY=VALUE"))?;
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| format!("--set {pair}: it must be KEY=VALUE"))?;
         flags.push((key.trim().to_string(), value.trim().to_string()));
     }
     let here = Path::new("config.toml");
@@ -47,7 +48,8 @@ fn settings(cli: &Cli) -> Result<Settings, String> {
 fn log(settings: &Settings, serving: bool) {
     let level = if serving { settings.raw.log.level.as_str() } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::new(level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second logger in one process (tests) is not an error.
     let _ = match settings.raw.log.format {
         LogFormat::Text => builder.try_init(),

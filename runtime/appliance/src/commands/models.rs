@@ -25,9 +25,10 @@ fn list(settings: &Settings, parts: &Parts) -> Result<(), String> {
                 Ok(folder) => {
                     let m = &folder.manifest;
                     let label = format!("{} +{}", m.label.kind.name(), m.label.horizon_bars);
-                    let skill = m.metrics.model.skill.map_or("–".into(), |i| {
-                        format!("{:.3} [{:.3}, {:.3}]", i.value, i.low, i.high)
-                    });
+                    let skill =
+                        m.metrics.model.skill.map_or("–".into(), |i| {
+                            format!("{:.3} [{:.3}, {:.3}]", i.value, i.low, i.high)
+                        });
                     println!("{text:<28} {label:<22} {:<10} {skill:<24} {}", m.data.timeframe, m.created_at);
                 }
                 Err(error) => println!("{text:<28} damaged: {error}"),
@@ -47,17 +48,35 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
     println!("folder        {}", folder.path.display());
     println!("predicts      {} over {} bars", m.label.kind.name(), m.label.horizon_bars);
     println!("architecture  {} {}", m.architecture.plugin, m.architecture.hyper);
-    println!("features      {} ({} columns, warm-up {})", m.features.plugin, m.features.names.len(), m.features.warmup);
+    println!(
+        "features      {} ({} columns, warm-up {})",
+        m.features.plugin,
+        m.features.names.len(),
+        m.features.warmup
+    );
     println!("input         {} bars of {} features", m.input.window, m.input.features);
-    println!("data          {}, {} bars of {} {}", m.data.description, m.data.rows, m.data.symbols.join(", "), m.data.timeframe);
-    for (name, range) in [("train", &m.data.train), ("validation", &m.data.validation), ("test", &m.data.test)] {
+    println!(
+        "data          {}, {} bars of {} {}",
+        m.data.description,
+        m.data.rows,
+        m.data.symbols.join(", "),
+        m.data.timeframe
+    );
+    for (name, range) in
+        [("train", &m.data.train), ("validation", &m.data.validation), ("test", &m.data.test)]
+    {
         println!("  {name:<11} {} to {} ({} samples)", range.from, range.until, range.samples);
     }
-    println!("training      {} epochs, the best {}, seed {}", m.training.epochs, m.training.best_epoch, m.training.seed);
+    println!(
+        "training      {} epochs, the best {}, seed {}",
+        m.training.epochs, m.training.best_epoch, m.training.seed
+    );
     println!("  train       {}", curve(&m.training.train_curve));
     println!("  validation  {}", curve(&m.training.validation_curve));
     for (name, s) in [("model", &m.metrics.model), ("ridge", &m.metrics.ridge), ("naive", &m.metrics.naive)] {
-        let skill = s.skill.map_or(String::new(), |i| format!("  skill {:.4} [{:.4}, {:.4}]", i.value, i.low, i.high));
+        let skill = s
+            .skill
+            .map_or(String::new(), |i| format!("  skill {:.4} [{:.4}, {:.4}]", i.value, i.low, i.high));
         println!("{name:<13} RMSE {:.5e}  MAE {:.5e}  MASE {:.4}{skill}", s.rmse, s.mae, s.mase);
     }
     println!("digest        {}", folder.digest);
@@ -67,7 +86,8 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
 /// A line of block characters, and its ends in figures.
 pub fn curve(values: &[f64]) -> String {
     let blocks = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let (low, high) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+    let (low, high) =
+        values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
     let level = |v: f64| if high > low { ((v - low) / (high - low) * 7.0).round() as usize } else { 0 };
     let line: String = values.iter().map(|&v| blocks[level(v).min(7)]).collect();
     match (values.first(), values.last()) {

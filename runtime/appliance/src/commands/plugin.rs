@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use market::read::{ReadOptions, read_bars};
 use market::{Bar, Symbol};
-use plugin::toolchain::{self, BuildOptions};
 use plugin::FeaturePlugin;
+use plugin::toolchain::{self, BuildOptions};
 use serde_json::Map;
 
 use crate::cli::{Plugin, PluginKind};
@@ -17,7 +17,9 @@ pub fn run(settings: &Settings, command: &Plugin) -> Result<(), String> {
         Plugin::New { kind, name } => new(*kind, name),
         Plugin::Build { folder, out } => build(settings, folder, out.as_deref()),
         Plugin::Check { component } => check(settings, component),
-        Plugin::Test { component, bars, rounds, seed } => test(settings, component, bars.as_deref(), *rounds, *seed),
+        Plugin::Test { component, bars, rounds, seed } => {
+            test(settings, component, bars.as_deref(), *rounds, *seed)
+        }
         Plugin::Bench { component } => bench(settings, component),
         Plugin::Inspect { component } => inspect(settings, component),
     }
@@ -30,7 +32,10 @@ fn new(kind: PluginKind, name: &str) -> Result<(), String> {
     };
     let folder = PathBuf::from(name);
     toolchain::new_plugin(kind, name, &folder).map_err(|e| e.to_string())?;
-    println!("made {}; next:\n  cd {name}\n  cargo test\n  alphaplus plugin build\n  alphaplus plugin test {name}.wasm", folder.display());
+    println!(
+        "made {}; next:\n  cd {name}\n  cargo test\n  alphaplus plugin build\n  alphaplus plugin test {name}.wasm",
+        folder.display()
+    );
     Ok(())
 }
 
@@ -41,8 +46,16 @@ fn build(settings: &Settings, folder: &Path, out: Option<&Path>) -> Result<(), S
         may_install: false,
     };
     let out = out.unwrap_or(folder);
-    let built = toolchain::build(folder, out, &options, &mut |line| eprintln!("{line}")).map_err(|e| e.to_string())?;
-    println!("{}@{} {:?}: {} ({} bytes)", built.name, built.version, built.kind, built.path.display(), built.size_bytes);
+    let built = toolchain::build(folder, out, &options, &mut |line| eprintln!("{line}"))
+        .map_err(|e| e.to_string())?;
+    println!(
+        "{}@{} {:?}: {} ({} bytes)",
+        built.name,
+        built.version,
+        built.kind,
+        built.path.display(),
+        built.size_bytes
+    );
     println!("sha256 {}", built.digest);
     Ok(())
 }
@@ -51,14 +64,24 @@ fn build(settings: &Settings, folder: &Path, out: Option<&Path>) -> Result<(), S
 fn check(settings: &Settings, path: &Path) -> Result<(), String> {
     let (host, path) = (load::host(settings)?, load::component_path(settings, &path.to_string_lossy())?);
     let found = plugin::inspect(&host, &path).map_err(|e| e.to_string())?;
-    println!("{}@{} is a {} component that loads here", found.metadata.name, found.metadata.version, found.world.name());
+    println!(
+        "{}@{} is a {} component that loads here",
+        found.metadata.name,
+        found.metadata.version,
+        found.world.name()
+    );
     Ok(())
 }
 
 fn inspect(settings: &Settings, path: &Path) -> Result<(), String> {
     let (host, path) = (load::host(settings)?, load::component_path(settings, &path.to_string_lossy())?);
     let found = plugin::inspect(&host, &path).map_err(|e| e.to_string())?;
-    println!("plugin    {}@{}\nworld     {}", found.metadata.name, found.metadata.version, found.world.name());
+    println!(
+        "plugin    {}@{}\nworld     {}",
+        found.metadata.name,
+        found.metadata.version,
+        found.world.name()
+    );
     println!("sha256    {}\nsize      {} bytes", found.digest, found.size_bytes);
     println!("imports   {}\nexports   {}", found.imports.join(", "), found.exports.join(", "));
     if let Some(spec) = &found.spec {
@@ -77,7 +100,13 @@ fn indented(text: &str) -> String {
     text.lines().map(|l| format!("  {l}\n")).collect()
 }
 
-fn test(settings: &Settings, path: &Path, bars: Option<&Path>, rounds: usize, seed: u64) -> Result<(), String> {
+fn test(
+    settings: &Settings,
+    path: &Path,
+    bars: Option<&Path>,
+    rounds: usize,
+    seed: u64,
+) -> Result<(), String> {
     let (host, path) = (load::host(settings)?, load::component_path(settings, &path.to_string_lossy())?);
     for line in plugin::inspect::test(&host, &path, seed, rounds).map_err(|e| e.to_string())? {
         println!("ok  {line}");
@@ -86,7 +115,8 @@ fn test(settings: &Settings, path: &Path, bars: Option<&Path>, rounds: usize, se
     let component = host.load(&path).map_err(|e| e.to_string())?;
     let mut features = FeaturePlugin::new(&component, &Map::new()).map_err(|e| e.to_string())?;
     let symbol = Symbol::new("TEST").ok();
-    let read = read_bars(file, &ReadOptions { symbol, ..ReadOptions::default() }).map_err(|e| e.to_string())?;
+    let read =
+        read_bars(file, &ReadOptions { symbol, ..ReadOptions::default() }).map_err(|e| e.to_string())?;
     let bars: Vec<Bar> = read.streams.into_iter().next().map(|s| s.1).ok_or("the file holds no bars")?;
     plugin::check_causality(&mut features, &bars, seed, rounds).map_err(|e| e.to_string())?;
     println!("ok  the same over {} bars of {}", bars.len(), file.display());

@@ -34,7 +34,10 @@ pub fn run(settings: &Settings, seq: u64) -> Result<(), String> {
         }
     }
     let Some(wanted) = wanted else {
-        return Err(format!("prediction {seq} is not in {}: it may be older than store.history_hours", settings.raw.store.folder.display()));
+        return Err(format!(
+            "prediction {seq} is not in {}: it may be older than store.history_hours",
+            settings.raw.store.folder.display()
+        ));
     };
     let stored = match &wanted.outcome {
         Outcome::Values(values) => values.clone(),
@@ -65,14 +68,18 @@ pub fn run(settings: &Settings, seq: u64) -> Result<(), String> {
     let mut live = Live::new(deployment.empty_window.clone(), deployment.warmup(), keep);
     let snapshots = scanned.models.remove(&wanted.model).unwrap_or_default().snapshots;
     if snapshots.is_empty() {
-        return Err(format!("the spool holds no snapshot of {} for {model}: it reaches back too little", wanted.key));
+        return Err(format!(
+            "the spool holds no snapshot of {} for {model}: it reaches back too little",
+            wanted.key
+        ));
     }
     snapshots.give(&mut live);
     let normaliser = deployment.normaliser.clone();
     let apply = |row: &mut [f32]| normaliser.apply(row);
     let count = scanned.history.count;
     let bars = scanned.history.series.as_slice();
-    let reached = live.reopen(deployment.features.as_mut(), &apply, bars, count).map_err(|e| e.to_string())?;
+    let reached =
+        live.reopen(deployment.features.as_mut(), &apply, bars, count).map_err(|e| e.to_string())?;
     if !reached || live.fed() != Fed::Ready {
         return Err(format!("the bars that led to prediction {seq} are no longer all in the spool"));
     }
@@ -80,13 +87,17 @@ pub fn run(settings: &Settings, seq: u64) -> Result<(), String> {
     deployment.runner.run(live.window().unwrap_or_default(), &mut outputs).map_err(|e| e.to_string())?;
     let again = match pipeline::read_finite(&deployment, Some(&outputs)) {
         Outcome::Values(values) => values,
-        Outcome::Abstained { text, .. } => return Err(format!("recomputed, prediction {seq} is an abstention: {text}")),
+        Outcome::Abstained { text, .. } => {
+            return Err(format!("recomputed, prediction {seq} is an abstention: {text}"));
+        }
     };
     println!("prediction {seq}: {} {} by {model} on {}", wanted.key, wanted.open_time, wanted.device);
-    let shown = |v: &[f32]| v.iter().map(|x| format!("{x} ({:08x})", x.to_bits())).collect::<Vec<_>>().join(", ");
+    let shown =
+        |v: &[f32]| v.iter().map(|x| format!("{x} ({:08x})", x.to_bits())).collect::<Vec<_>>().join(", ");
     println!("stored      {}", shown(&stored));
     println!("recomputed  {}", shown(&again));
-    let same = stored.len() == again.len() && stored.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits());
+    let same =
+        stored.len() == again.len() && stored.iter().zip(&again).all(|(a, b)| a.to_bits() == b.to_bits());
     if same {
         println!("the bits are the same");
         Ok(())

@@ -33,7 +33,8 @@ pub fn run(settings: Settings) -> Result<(), String> {
     let models = deployments.iter().map(model_line).collect();
     let for_predict = load::deployments(&parts, &settings)?;
 
-    let visible = Arc::new(Visible::new(settings.raw.serving.clock, settings.raw.serving.predictions_in_memory));
+    let visible =
+        Arc::new(Visible::new(settings.raw.serving.clock, settings.raw.serving.predictions_in_memory));
     let metrics = Arc::new(Metrics::default());
     let mut pipeline = open(&settings, deployments, visible.clone(), metrics.clone())?;
     let report = recover::restart(&mut pipeline)?;
@@ -59,8 +60,14 @@ pub fn run(settings: Settings) -> Result<(), String> {
         let _ = ended_sender.send(true);
         result
     })?;
-    let shared =
-        Arc::new(Shared { settings, visible, metrics, bars, predict: PredictQueue { sender: predict }, models });
+    let shared = Arc::new(Shared {
+        settings,
+        visible,
+        metrics,
+        bars,
+        predict: PredictQueue { sender: predict },
+        models,
+    });
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(shared.settings.raw.server.threads)
@@ -71,7 +78,10 @@ pub fn run(settings: Settings) -> Result<(), String> {
     // Dropping the last sender ends both threads, after what is queued.
     drop(runtime);
     let done = data_path.join().map_err(|_| "the data path panicked: please report this".to_string())?;
-    predictor.join().map_err(|_| "the predict thread panicked: please report this".to_string())?.map_err(|e| e.0)?;
+    predictor
+        .join()
+        .map_err(|_| "the predict thread panicked: please report this".to_string())?
+        .map_err(|e| e.0)?;
     served?;
     done.map_err(|e| e.0)?;
     tracing::info!("stopped; everything is synced");
@@ -82,7 +92,10 @@ fn spawn(
     name: &str,
     body: impl FnOnce() -> Result<(), StepFailed> + Send + 'static,
 ) -> Result<thread::JoinHandle<Result<(), StepFailed>>, String> {
-    thread::Builder::new().name(name.into()).spawn(body).map_err(|e| format!("thread {name} can't start: {e}"))
+    thread::Builder::new()
+        .name(name.into())
+        .spawn(body)
+        .map_err(|e| format!("thread {name} can't start: {e}"))
 }
 
 /// The data path over its spool, before what the spool holds is read back.

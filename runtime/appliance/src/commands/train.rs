@@ -68,7 +68,9 @@ fn fresh(
     };
     let shares = args.train_share + args.validation_share;
     if !(args.train_share > 0.0 && args.validation_share > 0.0 && shares < 1.0) {
-        return Err("--train-share and --validation-share must be above 0 and leave something to test on".into());
+        return Err(
+            "--train-share and --validation-share must be above 0 and leave something to test on".into()
+        );
     }
     let recipe = TrainingRecipe {
         name: args.name.clone().unwrap_or_default(),
@@ -148,20 +150,19 @@ fn fit(
     features.rebuild().map_err(|e| e.to_string())?;
     let bars: Vec<&[Bar]> = streams.iter().map(|s| s.1.as_slice()).collect();
     let prepared = fit::prepare(recipe, &bars, &mut features).map_err(|e| e.to_string())?;
-    let dimensions = Dimensions {
-        window: recipe.window,
-        features: prepared.dataset.columns as u32,
-        outputs: 1,
-    };
+    let dimensions =
+        Dimensions { window: recipe.window, features: prepared.dataset.columns as u32, outputs: 1 };
     let hyper = json_object(&recipe.architecture.options)?;
     let model = architecture.build(&hyper, dimensions, &Limits::default()).map_err(|e| e.to_string())?;
-    let checkpoint = args.checkpoints.as_ref().map(|folder| folder.join(format!("{}.safetensors", recipe.name)));
+    let checkpoint =
+        args.checkpoints.as_ref().map(|folder| folder.join(format!("{}.safetensors", recipe.name)));
     if let Some(folder) = &args.checkpoints {
         std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     }
     let mut shown = Shown::default();
     let job = prepared.job(&model, &recipe.training);
-    let trained = train(&job, parts.executor.as_ref(), &mut shown, checkpoint.as_deref()).map_err(|e| e.to_string())?;
+    let trained =
+        train(&job, parts.executor.as_ref(), &mut shown, checkpoint.as_deref()).map_err(|e| e.to_string())?;
     let evaluation =
         fit::judge(recipe, &prepared, &trained.model, parts.executor.as_ref()).map_err(|e| e.to_string())?;
     let onnx = parts.codec.encode(&trained.model).map_err(|e| e.to_string())?;
@@ -176,7 +177,9 @@ fn fit(
 }
 
 fn description(args: &Train) -> String {
-    let name = |path: &std::path::PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = |path: &std::path::PathBuf| {
+        path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+    };
     args.bars.files.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
@@ -227,7 +230,11 @@ impl Progress for Shown {
             said(outline.train_samples as u64),
             outline.batch,
             said(outline.validation_samples as u64),
-            if outline.resumed_epochs > 0 { format!("; going on after epoch {}", outline.resumed_epochs) } else { String::new() }
+            if outline.resumed_epochs > 0 {
+                format!("; going on after epoch {}", outline.resumed_epochs)
+            } else {
+                String::new()
+            }
         );
         self.batches = u64::from(outline.batches);
         let total = self.batches * u64::from(outline.epochs_max - outline.resumed_epochs);
@@ -248,7 +255,11 @@ impl Progress for Shown {
     fn epoch(&mut self, report: &EpochReport) -> Flow {
         let text = format!(
             "epoch {}: train {:.5}, validation {:.5} (best {:.5} at {})",
-            report.epoch, report.train_loss, report.validation_loss, report.best_validation_loss, report.best_epoch
+            report.epoch,
+            report.train_loss,
+            report.validation_loss,
+            report.best_validation_loss,
+            report.best_epoch
         );
         match &self.bar {
             Some(bar) if !bar.is_hidden() => bar.set_message(text),

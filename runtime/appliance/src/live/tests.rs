@@ -1,6 +1,9 @@
 //! A stream that is disturbed (forming bars, revisions, lost instances, restarts) is bit for bit one that wasn't.
 
-use market::{Bar, FeatureError, FeatureErrorKind, FeatureSpec, Features, StreamId, StreamKey, Symbol, Timeframe, Timestamp};
+use market::{
+    Bar, FeatureError, FeatureErrorKind, FeatureSpec, Features, StreamId, StreamKey, Symbol, Timeframe,
+    Timestamp,
+};
 use market::{Book, Text, Trade};
 use proptest::prelude::*;
 

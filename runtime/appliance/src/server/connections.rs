@@ -50,7 +50,8 @@ impl Connections {
         if open.1.len() >= self.limit {
             let idle = open.1.iter().filter(|(_, a)| !a.busy.load(Ordering::Acquire));
             // All busy: the new one itself has to go.
-            let victim = idle.min_by_key(|(_, a)| a.last_ms.load(Ordering::Acquire)).map(|(&id, a)| (id, a.clone()));
+            let victim =
+                idle.min_by_key(|(_, a)| a.last_ms.load(Ordering::Acquire)).map(|(&id, a)| (id, a.clone()));
             match victim {
                 Some((id, victim)) => {
                     open.1.remove(&id);

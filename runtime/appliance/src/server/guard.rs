@@ -42,7 +42,8 @@ impl Refusal {
 }
 
 pub fn check(settings: &Settings, via: Via, headers: &HeaderMap, right: Right) -> Result<(), Refusal> {
-    let host = headers.get(HOST).map(|h| String::from_utf8_lossy(h.as_bytes()).into_owned()).unwrap_or_default();
+    let host =
+        headers.get(HOST).map(|h| String::from_utf8_lossy(h.as_bytes()).into_owned()).unwrap_or_default();
     if via == Via::Tcp && !host_fits(settings, &host) {
         return Err(Refusal::Host(host.chars().take(100).collect()));
     }
@@ -59,13 +60,15 @@ pub fn check(settings: &Settings, via: Via, headers: &HeaderMap, right: Right) -
         Right::Ingest => settings.ingest_token.as_ref(),
     };
     let Some(token) = token else { return Ok(()) };
-    let sent = headers
-        .get(AUTHORIZATION)
-        .and_then(|h| h.as_bytes().strip_prefix(b"Bearer "))
-        .unwrap_or_default();
+    let sent =
+        headers.get(AUTHORIZATION).and_then(|h| h.as_bytes().strip_prefix(b"Bearer ")).unwrap_or_default();
     let fits = |t: &str| same_bytes(sent, t.as_bytes());
     // The admin token opens every door.
-    if fits(token) || settings.admin_token.as_deref().is_some_and(fits) { Ok(()) } else { Err(Refusal::Token) }
+    if fits(token) || settings.admin_token.as_deref().is_some_and(fits) {
+        Ok(())
+    } else {
+        Err(Refusal::Token)
+    }
 }
 
 fn host_fits(settings: &Settings, host: &str) -> bool {

@@ -74,7 +74,10 @@ impl Listeners {
         let unix = match &settings.unix_socket {
             None => None,
             Some(path) => Some(bind_unix(path).map_err(|e| {
-                io::Error::new(e.kind(), format!("server.unix_socket: {} can't be bound: {e}", path.display()))
+                io::Error::new(
+                    e.kind(),
+                    format!("server.unix_socket: {} can't be bound: {e}", path.display()),
+                )
             })?),
         };
         Ok(Listeners { tcp, unix })
@@ -100,10 +103,8 @@ pub async fn serve(
     stop: watch::Receiver<bool>,
 ) {
     let mut stopping = stop.clone();
-    let connections = Arc::new(Connections::new(
-        shared.settings.raw.server.limits.connections_max,
-        shared.metrics.clone(),
-    ));
+    let connections =
+        Arc::new(Connections::new(shared.settings.raw.server.limits.connections_max, shared.metrics.clone()));
     loop {
         tokio::select! {
             accepted = listeners.tcp.accept() => match accepted {
@@ -169,8 +170,13 @@ fn spawn_tls(
     });
 }
 
-fn spawn<S>(shared: &Arc<Shared>, connections: &Arc<Connections>, stream: S, via: Via, stop: &watch::Receiver<bool>)
-where
+fn spawn<S>(
+    shared: &Arc<Shared>,
+    connections: &Arc<Connections>,
+    stream: S,
+    via: Via,
+    stop: &watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let place = connections.open();

@@ -38,7 +38,9 @@ pub fn status(shared: &Shared) -> String {
         shared.visible.durable_seq(),
         shared.bars.waiting(),
     );
-    page.push_str("<h2>Models</h2><table><tr><th>model<th>symbols<th>timeframe<th>predicts<th>features<th>device");
+    page.push_str(
+        "<h2>Models</h2><table><tr><th>model<th>symbols<th>timeframe<th>predicts<th>features<th>device",
+    );
     for m in &shared.models {
         let _ = write!(
             page,
@@ -59,7 +61,8 @@ pub fn status(shared: &Shared) -> String {
                 ("warn", format!("stale: seq {} was valid until {}", made.seq, made.valid_until))
             }
             Answer::Prediction(made) => {
-                let value = made.body.split("\"value\":").nth(1).and_then(|v| v.split(',').next()).unwrap_or("");
+                let value =
+                    made.body.split("\"value\":").nth(1).and_then(|v| v.split(',').next()).unwrap_or("");
                 ("ok", format!("{value} (seq {}, valid until {})", made.seq, made.valid_until))
             }
             Answer::Warming { have, need } => ("warn", format!("warming up {have}/{need}")),

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming as Body};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use market::{Bar, StreamKey, Symbol, Timeframe, Timestamp};
 use percent_encoding::percent_decode_str;
@@ -38,7 +40,11 @@ pub async fn answer(shared: &Shared, via: Via, request: Request<Body>) -> Reply 
     let (route, response) = dispatch(shared, via, request).await;
     let status = response.status().as_u16();
     shared.metrics.requests.get_or_create(&Route { route, status }).inc();
-    shared.metrics.request_seconds.get_or_create(&Stage { stage: route }).observe(started.elapsed().as_secs_f64());
+    shared
+        .metrics
+        .request_seconds
+        .get_or_create(&Stage { stage: route })
+        .observe(started.elapsed().as_secs_f64());
     response
 }
 
@@ -62,7 +68,8 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
         return (route, error(status, &refusal.message(), &[]));
     }
     if !enabled {
-        let hint = if route == "unknown" { "see /openapi.json" } else { "it is switched off under server.routes" };
+        let hint =
+            if route == "unknown" { "see /openapi.json" } else { "it is switched off under server.routes" };
         return (route, error(StatusCode::NOT_FOUND, &format!("no {path} here: {hint}"), &[]));
     }
     if request.method() != method && !(method == Method::GET && request.method() == Method::HEAD) {
@@ -90,7 +97,8 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
 async fn body(shared: &Shared, request: Request<Body>) -> Result<Bytes, Reply> {
     let limit = shared.settings.raw.server.limits.body_bytes_max;
     let too_large = || {
-        let message = format!("the body is over server.limits.body_bytes_max, {limit} bytes: send fewer bars at once");
+        let message =
+            format!("the body is over server.limits.body_bytes_max, {limit} bytes: send fewer bars at once");
         let mut response = error(StatusCode::PAYLOAD_TOO_LARGE, &message, &[]);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
@@ -150,7 +158,9 @@ async fn bars(shared: &Shared, request: Request<Body>) -> Reply {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 return response;
             }
-            Err(SendError::Stopped) => return error(StatusCode::SERVICE_UNAVAILABLE, "the appliance is stopping", &[]),
+            Err(SendError::Stopped) => {
+                return error(StatusCode::SERVICE_UNAVAILABLE, "the appliance is stopping", &[]);
+            }
         };
         let outcomes = match answer.await {
             Ok(Ok(outcomes)) => outcomes,
@@ -173,10 +183,12 @@ async fn bars(shared: &Shared, request: Request<Body>) -> Reply {
         .iter()
         .map(|(line, message)| format!("{{\"line\":{line},\"error\":{}}}", render::quoted(message)))
         .collect();
-    let members = format!("\"accepted\":{accepted},\"duplicate\":{duplicate},\"rejected\":[{}]", lines.join(","));
+    let members =
+        format!("\"accepted\":{accepted},\"duplicate\":{duplicate},\"rejected\":[{}]", lines.join(","));
     if accepted + duplicate == 0 {
         let first = rejected.first().map(|r| r.1.as_str()).unwrap_or("no bar");
-        let body = format!("{{\"error\":{},{members}}}", render::quoted(&format!("no bar was good: {first}")));
+        let body =
+            format!("{{\"error\":{},{members}}}", render::quoted(&format!("no bar was good: {first}")));
         return reply(StatusCode::UNPROCESSABLE_ENTITY, JSON, body);
     }
     reply(StatusCode::OK, JSON, format!("{{{members}}}"))
@@ -198,7 +210,8 @@ fn query(shared: &Shared, text: Option<&str>) -> Result<Query, String> {
     for pair in text.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let value = percent_decode_str(value).decode_utf8_lossy();
-        let number = || value.parse::<u64>().map_err(|_| format!("{name} must be a whole number, not '{value}'"));
+        let number =
+            || value.parse::<u64>().map_err(|_| format!("{name} must be a whole number, not '{value}'"));
         match name {
             "timeframe" => query.timeframe = Some(Timeframe::parse(&value).map_err(|e| e.to_string())?),
             "model" => query.model = Some(value.into_owned()),
@@ -206,10 +219,15 @@ fn query(shared: &Shared, text: Option<&str>) -> Result<Query, String> {
             "after_seq" => query.after_seq = number()?,
             "limit" => query.limit = number()?.clamp(1, 10_000) as usize,
             "symbols" => {
-                let parsed: Result<Vec<_>, _> = value.split(',').filter(|s| !s.is_empty()).map(Symbol::new).collect();
+                let parsed: Result<Vec<_>, _> =
+                    value.split(',').filter(|s| !s.is_empty()).map(Symbol::new).collect();
                 query.symbols = parsed.map_err(|e| e.to_string())?;
             }
-            _ => return Err(format!("unknown parameter '{name}': there are timeframe, model, wait_ms, after_seq, symbols and limit")),
+            _ => {
+                return Err(format!(
+                    "unknown parameter '{name}': there are timeframe, model, wait_ms, after_seq, symbols and limit"
+                ));
+            }
         }
     }
     Ok(query)
@@ -242,7 +260,8 @@ async fn prediction(shared: &Shared, request: &Request<Body>) -> Reply {
 
 fn unknown(shared: &Shared, symbol: &Symbol, query: &Query) -> Reply {
     let covers = |d: &&crate::config::CheckedDeployment| {
-        d.symbols.as_ref().is_none_or(|s| s.contains(symbol)) && query.timeframe.is_none_or(|t| t == d.timeframe)
+        d.symbols.as_ref().is_none_or(|s| s.contains(symbol))
+            && query.timeframe.is_none_or(|t| t == d.timeframe)
     };
     match shared.settings.deployments.iter().find(covers) {
         Some(_) => {
@@ -266,7 +285,10 @@ fn newest(shared: &Shared, key: &StreamKey, slot: &Slot, known: Option<&str>) ->
         Answer::Prediction(made) => {
             let now = shared.visible.now();
             if now > made.valid_until {
-                let message = format!("the newest prediction of {key} was valid until {}; it is {now}", made.valid_until);
+                let message = format!(
+                    "the newest prediction of {key} was valid until {}; it is {now}",
+                    made.valid_until
+                );
                 return unavailable("stale", message, &[("seq", made.seq.to_string())]);
             }
             let etag = format!("\"{}\"", made.seq);
@@ -361,7 +383,8 @@ async fn predict(shared: &Shared, request: Request<Body>) -> Reply {
     let mut bars: Vec<Bar> = Vec::with_capacity(asked.bars.len());
     for (i, b) in asked.bars.into_iter().enumerate() {
         let PredictBar { open_time, open, high, low, close, volume } = b;
-        let bar = Bar { key: key.clone(), open_time, open, high, low, close, volume, is_final: true, revision: 0 };
+        let bar =
+            Bar { key: key.clone(), open_time, open, high, low, close, volume, is_final: true, revision: 0 };
         let ordered = bars.last().is_none_or(|last| last.open_time < open_time);
         let refused = bar.check().err().map(|e| e.to_string());
         if let Some(e) = refused.or((!ordered).then(|| "its open_time is not after the one before".into())) {
