@@ -4,6 +4,8 @@ mod clients;
 mod http;
 mod market;
 mod onnx;
+mod pipeline;
 mod python;
 mod repository;
 mod skip;
+mod technical;

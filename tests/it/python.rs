@@ -23,9 +23,9 @@ pub fn run<S: AsRef<OsStr>>(test: &str, modules: &[&str], script: &str, args: &[
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The interpreter in `ALPHAPLUS_PYTHON`, else the one in `target/python`, if it has the modules.
+/// The interpreter in `TEST_PYTHON`, else the one in `target/python`, if it has the modules.
 pub fn interpreter(modules: &[&str]) -> Result<PathBuf, String> {
-    let interpreter = match std::env::var_os("ALPHAPLUS_PYTHON") {
+    let interpreter = match std::env::var_os("TEST_PYTHON") {
         Some(path) => PathBuf::from(path),
         None => root().join("target/python/bin/python"),
     };

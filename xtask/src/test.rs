@@ -12,6 +12,14 @@ pub enum Counts {
     Full,
 }
 
+/// What the tests read to do more.
+const SOAK: [(&str, &str); 4] = [
+    ("TEST_COUNTS", "full"),
+    ("PROPTEST_CASES", "20000"),
+    ("STORE_TEST_FACTOR", "8"),
+    ("PLUGIN_FUZZ_CASES", "3000"),
+];
+
 pub fn all(counts: Counts) -> Result<(), String> {
     let require_all = std::env::var("REQUIRE_ALL").is_ok_and(|v| v == "1");
     let skipped = target().join("skipped.txt");
@@ -33,10 +41,15 @@ pub fn all(counts: Counts) -> Result<(), String> {
     }
     let mut tests = cargo();
     tests.args(["test", "--release", "--workspace"]);
-    tests.env("ALPHAPLUS_COUNTS", if counts == Counts::Full { "full" } else { "reduced" });
+    if counts == Counts::Full {
+        // Kills, rows and rounds in full; minutes of fuzzing for each parser.
+        for (name, value) in SOAK {
+            tests.env(name, value);
+        }
+    }
     tests.env("SKIPPED_FILE", &skipped);
     if let Ok(python) = &python {
-        tests.env("ALPHAPLUS_PYTHON", python);
+        tests.env("TEST_PYTHON", python);
     }
     run(&mut tests)?;
     run(cargo().args(["clippy", "--release", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;

@@ -327,7 +327,7 @@ pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Settings,
         }
         figment = figment.merge(Toml::file_exact(path));
     }
-    figment = figment.merge(Env::prefixed("ALPHAPLUS_").split("__").ignore(&["python"]));
+    figment = figment.merge(Env::prefixed("ALPHAPLUS_").split("__").ignore(&["config"]));
     for (key, value) in flags {
         let parsed = toml::from_str::<toml::Table>(&format!("v = {value}"))
             .ok()

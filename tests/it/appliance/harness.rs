@@ -19,7 +19,7 @@ pub const FULL: &str = "full";
 
 /// Reduced or full counts (`cargo xtask soak`).
 pub fn counts(reduced: usize, full: usize) -> usize {
-    if std::env::var("ALPHAPLUS_COUNTS").is_ok_and(|v| v == FULL) { full } else { reduced }
+    if std::env::var("TEST_COUNTS").is_ok_and(|v| v == FULL) { full } else { reduced }
 }
 
 pub fn root() -> PathBuf {
@@ -230,7 +230,9 @@ impl Setup {
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(address) = line.strip_prefix("serving on http://") {
+                if let Some(address) =
+                    line.strip_prefix("serving on http").and_then(|l| l.split("://").nth(1))
+                {
                     let _ = sender.send(address.to_string());
                 }
             }

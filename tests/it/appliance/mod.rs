@@ -1,6 +1,7 @@
 //! The binary from outside: started in a folder of its own, fed and polled over HTTP.
 
-mod harness;
+mod author;
+pub mod harness;
 mod input;
 mod kill;
 mod limits;
@@ -9,3 +10,5 @@ mod plugins;
 mod replay;
 mod shipped;
 mod start;
+mod tls;
+mod training;

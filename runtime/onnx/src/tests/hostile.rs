@@ -13,9 +13,9 @@ use crate::{Onnx, limits, proto};
 /// Far above what a file of a few kilobytes takes, on a machine that is busy with other tests.
 const DECODE_MAX: Duration = Duration::from_secs(5);
 
-/// The rounds of a fuzzing loop: 50 times as many where `ALPHAPLUS_COUNTS=full`, as in `cargo xtask soak`.
+/// The rounds of a fuzzing loop: 50 times as many where `TEST_COUNTS=full`, as in `cargo xtask soak`.
 fn rounds(reduced: usize) -> usize {
-    let is_full = std::env::var_os("ALPHAPLUS_COUNTS").is_some_and(|counts| counts == "full");
+    let is_full = std::env::var_os("TEST_COUNTS").is_some_and(|counts| counts == "full");
     if is_full { 50 * reduced } else { reduced }
 }
 

@@ -1,0 +1,137 @@
+//! The data path over a simulated disk: full, failing, and with segments gone.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::appliance::config::{Clock, DurabilityMode};
+use ::appliance::ingest::{self, Incoming};
+use ::appliance::load::{self, Parts};
+use ::appliance::metrics::Metrics;
+use ::appliance::pipeline::{Pipeline, PipelineOptions};
+use ::appliance::queue::Outcome;
+use ::appliance::recover;
+use ::appliance::visible::Visible;
+use market::Symbol;
+use store::sim::SimFileSystem;
+use store::{FileSystem, OnFull, Spool, SpoolOptions};
+
+use crate::appliance::harness::{ModelSpec, Setup, bar, setup};
+
+fn pipeline(setup: &Setup, disk: &SimFileSystem, limit_bytes: u64) -> Pipeline {
+    let settings = ::appliance::config::load(None, &setup.settings).unwrap();
+    let parts = Parts::new(&settings).unwrap();
+    let options = SpoolOptions {
+        segment_bytes: 1 << 18,
+        limit_bytes,
+        on_full: OnFull::DropOldest,
+        file_system: Arc::new(disk.clone()) as Arc<dyn FileSystem>,
+        ..SpoolOptions::default()
+    };
+    let (spool, recovery) = Spool::open(Path::new("/spool"), options).unwrap();
+    let mut pipeline = Pipeline {
+        deployments: load::deployments(&parts, &settings).unwrap(),
+        streams: Default::default(),
+        next_seq: recovery.last_prediction_seq + 1,
+        spool,
+        visible: Arc::new(Visible::new(Clock::Feed, 100_000)),
+        metrics: Arc::new(Metrics::default()),
+        options: PipelineOptions {
+            durability: DurabilityMode::Written,
+            streams_max: 100,
+            keep_bars: 64,
+            stale_after_bars: 2.0,
+            predictions_in_memory: 100_000,
+            history: Duration::from_secs(3600),
+        },
+    };
+    recover::restart(&mut pipeline).unwrap();
+    pipeline
+}
+
+fn incoming(n: u64) -> Incoming {
+    ingest::parse(bar("A", n).as_bytes(), 1).unwrap().remove(0).1.unwrap()
+}
+
+fn step(p: &mut Pipeline, n: u64) -> Result<Outcome, String> {
+    p.step(&[&incoming(n)]).map(|(mut outcomes, _)| outcomes.remove(0)).map_err(|e| e.0)
+}
+
+/// (seq, bits of the value) of every prediction that polls can see.
+fn seen(p: &Pipeline) -> Vec<(u64, u32)> {
+    let (made, _) = p.visible.since(0, &[Symbol::new("A").unwrap()], 1_000_000);
+    let value = |body: &str| {
+        let json: serde_json::Value = serde_json::from_str(&format!("{body}}}")).unwrap();
+        (json["value"].as_f64().unwrap() as f32).to_bits()
+    };
+    made.iter().map(|m| (m.seq, value(&m.body))).collect()
+}
+
+const BARS: u64 = 700;
+
+fn undisturbed(setup: &Setup) -> Vec<(u64, u32)> {
+    let mut p = pipeline(setup, &SimFileSystem::new(), 1 << 30);
+    for n in 0..BARS {
+        assert_eq!(step(&mut p, n), Ok(Outcome::Accepted));
+    }
+    seen(&p)
+}
+
+#[test]
+fn a_full_disk_refuses_bars_and_loses_none() {
+    let setup = setup(&ModelSpec::default());
+    let disk = SimFileSystem::new();
+    let mut p = pipeline(&setup, &disk, 1 << 30);
+    let mut refused = 0;
+    for n in 0..BARS {
+        if n % 90 == 40 || n == 256 + 63 {
+            disk.set_space(Some(disk.used_bytes() + 60));
+            let error = step(&mut p, n).unwrap_err();
+            assert!(error.contains("no bar of this request was taken") && error.contains("space"), "{error}");
+            assert!(step(&mut p, n).is_err(), "and again");
+            refused += 2;
+            disk.set_space(None);
+        }
+        assert_eq!(step(&mut p, n), Ok(Outcome::Accepted), "bar {n} is not taken for a duplicate");
+        assert_eq!(step(&mut p, n), Ok(Outcome::Duplicate));
+    }
+    assert!(refused > 10);
+    assert_eq!(seen(&p), undisturbed(&setup));
+}
+
+#[test]
+fn segments_that_went_leave_enough_to_start_again() {
+    let setup = setup(&ModelSpec::default());
+    let disk = SimFileSystem::new();
+    let calm = undisturbed(&setup);
+    let limit = 3 << 18;
+    let mut p = pipeline(&setup, &disk, limit);
+    for n in 0..BARS {
+        assert_eq!(step(&mut p, n), Ok(Outcome::Accepted));
+        if n % 101 == 100 {
+            let before = seen(&p);
+            drop(p);
+            p = pipeline(&setup, &disk, limit);
+            let after = seen(&p);
+            assert_eq!(after.last(), before.last(), "after {n}");
+        }
+    }
+    assert_eq!(seen(&p).last(), calm.last());
+    assert!(disk.used_bytes() <= limit + (1 << 18));
+}
+
+#[test]
+fn a_failed_sync_ends_the_data_path() {
+    let setup = setup(&ModelSpec::default());
+    let disk = SimFileSystem::new();
+    let mut p = pipeline(&setup, &disk, 1 << 30);
+    for n in 0..5 {
+        let (_, ticket) = p.step(&[&incoming(n)]).unwrap();
+        ticket.unwrap().wait().unwrap();
+    }
+    disk.fail_data_sync_after(0);
+    let (_, ticket) = p.step(&[&incoming(5)]).unwrap();
+    assert!(ticket.unwrap().wait().is_err(), "not acknowledged");
+    let error = step(&mut p, 6).unwrap_err();
+    assert!(error.contains("spool stopped"), "{error}");
+}
