@@ -197,6 +197,9 @@ pub struct Import {
     /// Send as live bars: with predictions.
     #[arg(long, requires = "send")]
     pub live: bool,
+    /// So many times as fast as the bars came about, each when it closes: --speed 60 sends an hour a minute.
+    #[arg(long, requires = "live")]
+    pub speed: Option<f64>,
     /// Only bars from here (RFC 3339).
     #[arg(long)]
     pub from: Option<String>,

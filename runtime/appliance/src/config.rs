@@ -13,7 +13,7 @@ use market::{Symbol, Timeframe};
 use serde::{Deserialize, Serialize};
 
 /// The settings as written.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Raw {
     pub server: Server,
@@ -158,21 +158,6 @@ pub struct Deployment {
     pub version: u64,
     pub symbols: Vec<String>,
     pub timeframe: String,
-}
-
-impl Default for Raw {
-    fn default() -> Self {
-        Raw {
-            server: Server::default(),
-            serving: Serving::default(),
-            store: Store::default(),
-            plugins: Plugins::default(),
-            models: Models::default(),
-            device: Device::default(),
-            log: Log::default(),
-            deployments: Vec::new(),
-        }
-    }
 }
 
 impl Default for Server {

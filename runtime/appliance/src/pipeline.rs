@@ -83,6 +83,9 @@ enum BarResult {
     Quarantined,
 }
 
+/// What polls of a stream and a model get from now on.
+pub type Shows = (StreamKey, Arc<str>, Answer);
+
 /// One accepted bar on its way through a step.
 struct Step<'a> {
     incoming: &'a Incoming,
@@ -336,7 +339,7 @@ impl Pipeline {
         steps: &[Step],
         values: &[Vec<f32>],
         made_at: Timestamp,
-    ) -> (Vec<Record>, Vec<(StreamKey, Arc<str>, Answer)>) {
+    ) -> (Vec<Record>, Vec<Shows>) {
         let mut records = Vec::with_capacity(steps.len() * 2);
         let mut answers = Vec::with_capacity(steps.len());
         for step in steps {
@@ -400,12 +403,7 @@ impl Pipeline {
     }
 
     /// The bytes that polls get.
-    pub fn show(
-        &self,
-        deployment: &Deployment,
-        prediction: &PredictionRecord,
-        about: &Bar,
-    ) -> (StreamKey, Arc<str>, Answer) {
+    pub fn show(&self, deployment: &Deployment, prediction: &PredictionRecord, about: &Bar) -> Shows {
         let model = deployment.model.clone();
         let answer = match &prediction.outcome {
             store::Outcome::Values(values) => {

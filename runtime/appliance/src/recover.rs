@@ -1,7 +1,6 @@
 //! From the spool back to streams: at a restart, after a failed write, and for `replay`.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 use market::{Bar, StreamKey, Timestamp};
 use store::{Entry, ModelName, PredictionRecord, Record, SnapshotRecord};
@@ -9,7 +8,7 @@ use store::{Entry, ModelName, PredictionRecord, Record, SnapshotRecord};
 use crate::deployment::Deployment;
 use crate::history::{Change, History, Snapshots};
 use crate::live::{Fed, Live, Snapshot};
-use crate::pipeline::{self, Pipeline};
+use crate::pipeline::{self, Pipeline, Shows};
 use crate::visible::Answer;
 
 /// One stream, read back.
@@ -222,7 +221,7 @@ fn resume(
     key: &StreamKey,
     scanned: Scanned,
     records: &mut Vec<Record>,
-    answers: &mut Vec<(StreamKey, Arc<str>, Answer)>,
+    answers: &mut Vec<Shows>,
 ) {
     let mut stream = pipeline.new_stream(key);
     if stream.lives.is_empty() {
@@ -271,7 +270,7 @@ fn reopen_and_predict(
     backfill: &VecDeque<bool>,
     key: &StreamKey,
     records: &mut Vec<Record>,
-    answers: &mut Vec<(StreamKey, Arc<str>, Answer)>,
+    answers: &mut Vec<Shows>,
 ) -> Result<(), market::FeatureError> {
     let deployment = &mut pipeline.deployments[index];
     let normaliser = deployment.normaliser.clone();

@@ -80,7 +80,7 @@ mod tests {
             symbol: Symbol::new("BTC/USDT").unwrap(),
             timeframe: Timeframe::parse("1h").unwrap(),
         };
-        for value in [0.001_234_567_9_f32, -0.0, f32::MIN_POSITIVE, f32::MAX, 1e-45] {
+        for value in [0.001_234_567_9_f64 as f32, -0.0, f32::MIN_POSITIVE, f32::MAX, 1e-45] {
             let t = Timestamp::from_seconds(1_700_000_000);
             let mut text = prediction(&Shown {
                 seq: 7,

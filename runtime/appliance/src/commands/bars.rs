@@ -3,8 +3,10 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::time::Instant;
 
 use market::read::{Label, OnBad, ReadOptions, read_bars, write_csv};
+use market::replay::{Replay, Speed};
 use market::{Bar, StreamKey, Symbol, Timeframe, Timestamp};
 
 use crate::cli::{BarFiles, Bars, Import};
@@ -114,28 +116,43 @@ fn send(settings: &Settings, args: &Import, streams: &[(StreamKey, Vec<Bar>)]) -
         .enable_all()
         .build()
         .map_err(|e| format!("the sender can't start: {e}"))?;
-    let mut bars: Vec<&Bar> = streams.iter().flat_map(|s| &s.1).collect();
-    bars.sort_by_key(|b| (b.close_time(), b.key.clone()));
+    let total: usize = streams.iter().map(|s| s.1.len()).sum();
     let chunk = settings.raw.server.limits.lines_max.min(2_000);
-    let progress = indicatif::ProgressBar::new(bars.len() as u64);
+    let speed = args.speed.map_or(Speed::AsFast, Speed::Times);
+    let replay =
+        Replay::new(streams.iter().map(|s| s.1.clone()).collect(), speed).map_err(|e| e.to_string())?;
+    let progress = indicatif::ProgressBar::new(total as u64);
+    let started = Instant::now();
+    let mut waiting: Vec<Bar> = Vec::new();
+    let mut sent = 0;
     let (mut accepted, mut duplicate, mut rejected) = (0, 0, 0);
-    for part in bars.chunks(chunk) {
-        let body: String = part.iter().map(|b| line(b, !args.live)).collect();
-        let (status, text) = runtime.block_on(post(settings, body))?;
-        let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-        let first =
-            json["rejected"][0]["error"].as_str().or(json["error"].as_str()).unwrap_or(&text).to_string();
-        if status != 200 && status != 422 {
-            return Err(format!("the appliance answered {status}: {first}"));
+    for batch in replay {
+        if args.speed.is_some() {
+            std::thread::sleep(batch.due.saturating_sub(started.elapsed()));
         }
-        accepted += json["accepted"].as_u64().unwrap_or(0);
-        duplicate += json["duplicate"].as_u64().unwrap_or(0);
-        let bad = json["rejected"].as_array().map_or(0, Vec::len);
-        if bad > 0 && rejected == 0 {
-            eprintln!("refused: {first}");
+        sent += batch.bars.len();
+        waiting.extend(batch.bars);
+        if args.speed.is_none() && waiting.len() < chunk && sent < total {
+            continue;
         }
-        rejected += bad;
-        progress.inc(part.len() as u64);
+        for part in std::mem::take(&mut waiting).chunks(settings.raw.server.limits.lines_max) {
+            let body: String = part.iter().map(|b| line(b, !args.live)).collect();
+            let (status, text) = runtime.block_on(post(settings, body))?;
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            let first =
+                json["rejected"][0]["error"].as_str().or(json["error"].as_str()).unwrap_or(&text).to_string();
+            if status != 200 && status != 422 {
+                return Err(format!("the appliance answered {status}: {first}"));
+            }
+            accepted += json["accepted"].as_u64().unwrap_or(0);
+            duplicate += json["duplicate"].as_u64().unwrap_or(0);
+            let bad = json["rejected"].as_array().map_or(0, Vec::len);
+            if bad > 0 && rejected == 0 {
+                eprintln!("refused: {first}");
+            }
+            rejected += bad;
+        }
+        progress.set_position(sent as u64);
     }
     progress.finish_and_clear();
     println!(

@@ -207,20 +207,16 @@ async fn connection<S>(
         .max_buf_size(64 << 10)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
-    loop {
-        tokio::select! {
-            done = served.as_mut() => {
-                if let Err(error) = done {
-                    tracing::debug!(%error, "connection ended");
-                }
-                return;
+    tokio::select! {
+        done = served.as_mut() => {
+            if let Err(error) = done {
+                tracing::debug!(%error, "connection ended");
             }
-            () = place.evicted() => return,
-            () = stopped(&mut stop) => {
-                served.as_mut().graceful_shutdown();
-                let _ = tokio::time::timeout(Duration::from_secs(5), served.as_mut()).await;
-                return;
-            }
+        }
+        () = place.evicted() => {}
+        () = stopped(&mut stop) => {
+            served.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(Duration::from_secs(5), served.as_mut()).await;
         }
     }
 }
