@@ -11,8 +11,7 @@ use ::appliance::metrics::Metrics;
 use ::appliance::pipeline::{Pipeline, PipelineOptions};
 use ::appliance::queue::Outcome;
 use ::appliance::recover;
-use ::appliance::visible::Visible;
-use market::Symbol;
+use ::appliance::visible::{Filter, Visible};
 use store::sim::SimFileSystem;
 use store::{FileSystem, OnFull, Spool, SpoolOptions};
 
@@ -59,7 +58,7 @@ fn step(p: &mut Pipeline, n: u64) -> Result<Outcome, String> {
 
 /// (seq, bits of the value) of every prediction that polls can see.
 fn seen(p: &Pipeline) -> Vec<(u64, u32)> {
-    let (made, _) = p.visible.since(0, &[Symbol::new("A").unwrap()], 1_000_000);
+    let (made, _) = p.visible.since(0, &Filter::default(), 1_000_000);
     let value = |body: &str| {
         let json: serde_json::Value = serde_json::from_str(&format!("{body}}}")).unwrap();
         (json["value"].as_f64().unwrap() as f32).to_bits()
@@ -126,12 +125,12 @@ fn a_failed_sync_ends_the_data_path() {
     let disk = SimFileSystem::new();
     let mut p = pipeline(&setup, &disk, 1 << 30);
     for n in 0..5 {
-        let (_, ticket) = p.step(&[&incoming(n)]).unwrap();
-        ticket.unwrap().wait().unwrap();
+        let (_, position) = p.step(&[&incoming(n)]).unwrap();
+        p.spool.handle().wait_durable(position).unwrap();
     }
     disk.fail_data_sync_after(0);
-    let (_, ticket) = p.step(&[&incoming(5)]).unwrap();
-    assert!(ticket.unwrap().wait().is_err(), "not acknowledged");
+    let (_, position) = p.step(&[&incoming(5)]).unwrap();
+    assert!(p.spool.handle().wait_durable(position).is_err(), "not acknowledged");
     let error = step(&mut p, 6).unwrap_err();
     assert!(error.contains("spool stopped"), "{error}");
 }

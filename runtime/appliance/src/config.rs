@@ -399,8 +399,11 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
             raw.serving.stale_after_bars
         ));
     }
-    if raw.store.limit_bytes < 2 * raw.store.segment_bytes {
-        return refuse("store.limit_bytes must be at least twice store.segment_bytes");
+    if raw.store.limit_bytes < 3 * raw.store.segment_bytes {
+        return refuse("store.limit_bytes must be at least three times store.segment_bytes");
+    }
+    if l.queue_bars_max < l.lines_max {
+        return refuse("server.limits.queue_bars_max must be at least server.limits.lines_max");
     }
     match raw.device.policy.as_str() {
         "cpu" => {}
@@ -475,6 +478,16 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
             let parsed: Result<Vec<_>, _> = d.symbols.iter().map(|s| Symbol::new(s)).collect();
             Some(parsed.map_err(|e| ConfigError(format!("{at}.symbols: {e}")))?)
         };
+        let meets = |other: &CheckedDeployment| {
+            let shared = match (&other.symbols, &symbols) {
+                (Some(a), Some(b)) => a.iter().any(|s| b.contains(s)),
+                _ => true,
+            };
+            shared && other.model == d.model && other.timeframe == timeframe
+        };
+        if deployments.iter().any(meets) {
+            return refuse(format!("{at}: model {} is deployed twice for the same symbols", d.model));
+        }
         deployments.push(CheckedDeployment {
             model: d.model.clone(),
             version: (d.version != 0).then_some(d.version),
@@ -545,6 +558,13 @@ mod tests {
                 "name symbols",
             ),
             ("[[deployments]]\nmodel=\"m\"\nsymbols=[\"A\"]\ntimeframe=\"1x\"", "timeframe '1x'", "5m"),
+            (
+                "[[deployments]]\nmodel=\"m\"\nsymbols=[\"A\"]\ntimeframe=\"1h\"\n\
+                 [[deployments]]\nmodel=\"m\"\nsymbols=[\"*\"]\ntimeframe=\"1h\"",
+                "deployments[1]",
+                "deployed twice",
+            ),
+            ("[server.limits]\nqueue_bars_max = 1", "queue_bars_max", "lines_max"),
             ("[server.tokens]\npoll_file = \"absent\"", "poll_file", "can't be read"),
             ("not toml", "", "expected"),
         ];

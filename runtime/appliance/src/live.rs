@@ -199,7 +199,7 @@ impl Live {
         if index < self.first {
             return Ok((self.fed(), None));
         }
-        self.snapshots.retain(|s| s.count <= index);
+        self.forget_after(index);
         if !self.reopen(features, apply, bars, self.count)? {
             let start = self.skip(features, self.count)?;
             return Ok((self.fed(), Some(start)));
@@ -242,6 +242,13 @@ impl Live {
             self.push(features, apply, bar)?;
         }
         Ok(true)
+    }
+
+    /// The bar at `index` changed: snapshots that were taken after it no longer hold.
+    pub fn forget_after(&mut self, index: u64) {
+        if self.snapshots.front().is_some_and(|s| index >= s.first) {
+            self.snapshots.retain(|s| s.count <= index);
+        }
     }
 
     /// For a stream that is rebuilt from its records.

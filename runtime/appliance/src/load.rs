@@ -168,6 +168,8 @@ pub fn host(settings: &Settings) -> Result<Host, String> {
         event_deadline_ms: p.bar_deadline_ms,
         batch_deadline_ms: p.batch_deadline_ms,
         features_memory_bytes_max: p.memory_bytes_max,
+        // What the spool can store, with room for what the host and the appliance put in front.
+        state_bytes_max: store::STATE_BYTES_MAX - 1024,
         streams_max: settings.raw.serving.streams_max.saturating_mul(2).max(1024),
         ..PluginLimits::default()
     };

@@ -141,7 +141,7 @@ impl Pipeline {
             self.metrics.stage("visible", (visible - job.arrived).as_secs_f64());
         }
         match step {
-            Ok((outcomes, ticket)) => {
+            Ok((outcomes, position)) => {
                 let mut outcomes = outcomes.into_iter();
                 let replies: Vec<_> = jobs
                     .into_iter()
@@ -154,12 +154,9 @@ impl Pipeline {
                         let _ = reply.send(durable.clone().map(|()| outcomes).map_err(StepFailed));
                     }
                 };
-                match ticket {
-                    Some(ticket) => {
-                        ticket.on_durable(move |r| respond(r.map(drop).map_err(|e| e.to_string())))
-                    }
-                    None => respond(Ok(())),
-                }
+                self.spool
+                    .handle()
+                    .on_durable(position, move |r| respond(r.map(drop).map_err(|e| e.to_string())));
                 Ok(())
             }
             Err(failed) => {
@@ -171,8 +168,8 @@ impl Pipeline {
         }
     }
 
-    /// The data path over a slice of bars. One outcome for each; the ticket resolves when they are durable.
-    pub fn step(&mut self, bars: &[&Incoming]) -> Result<(Vec<Outcome>, Option<store::Ticket>), StepFailed> {
+    /// The data path over a slice of bars. One outcome for each; they are durable when the position is.
+    pub fn step(&mut self, bars: &[&Incoming]) -> Result<(Vec<Outcome>, u64), StepFailed> {
         let started = Instant::now();
         let received_at = Timestamp::now();
         let mut windows: Vec<Vec<f32>> = vec![Vec::new(); self.deployments.len()];
@@ -196,7 +193,8 @@ impl Pipeline {
 
         let (records, answers) = self.conclude(&steps, &values, received_at);
         if records.is_empty() {
-            return Ok((outcomes, None));
+            // Repeats: what they repeat may still be on its way to the disk.
+            return Ok((outcomes, self.spool.next_position() - 1));
         }
         let newest_seq = self.next_seq - 1;
         let ticket = match self.spool.append(&records) {
@@ -218,7 +216,7 @@ impl Pipeline {
                 visible.set_durable_seq(newest_seq);
             }
         });
-        Ok((outcomes, Some(ticket)))
+        Ok((outcomes, ticket.last))
     }
 
     /// Where each stream's bars stand in the spool, for retention.
@@ -235,7 +233,11 @@ impl Pipeline {
 
     /// Into the stream's history, by its rules.
     fn accept(&mut self, incoming: &Incoming) -> Result<Change, String> {
-        let key = &incoming.bar.key;
+        let Bar { key, open_time, .. } = &incoming.bar;
+        // One bar of the far future would shut the stream to every real one.
+        if open_time.0 > Timestamp::now().0.saturating_add(key.timeframe.nanos()) {
+            return Err(format!("the bar opens at {open_time}, in the future: check its time and its unit"));
+        }
         if !self.streams.contains_key(key) {
             if !self.deployments.iter().any(|d| d.covers(key)) {
                 return Err(format!("no model is deployed for {key}: see deployments in config.toml"));
@@ -251,6 +253,9 @@ impl Pipeline {
             self.metrics.streams.set(self.streams.len() as i64);
         }
         match self.streams.get_mut(key) {
+            Some(stream) if is_too_old(&stream.history, &incoming.bar, self.options.keep_bars) => {
+                Err("the bar is too old to be revised: see serving.revision_depth_bars".into())
+            }
             Some(stream) => stream.history.accept(incoming.bar.clone()).map_err(|e| e.to_string()),
             None => Err(format!("{key} has no stream")),
         }
@@ -287,6 +292,7 @@ impl Pipeline {
         let mut results = Vec::with_capacity(stream.lives.len());
         for (index, epoch, live) in &mut stream.lives {
             let deployment = &mut self.deployments[*index];
+            let was_quarantined = deployment.health.quarantined().is_some();
             let (fed, snapshots) = feed(deployment, epoch, live, &mut stream.history, change);
             let result = match fed {
                 Ok(Some(Fed::Ready)) => {
@@ -304,14 +310,14 @@ impl Pipeline {
                         .abstained
                         .get_or_create(&Failure { plugin: error.plugin.clone(), kind })
                         .inc();
-                    if let Some(message) = deployment.health.failed(&error) {
-                        tracing::error!(model = %deployment.model, %message, "plugin quarantined");
-                        self.visible.quarantine(&deployment.model, &message);
-                        self.metrics.quarantined.inc();
-                    }
                     BarResult::Abstained(error)
                 }
             };
+            if let Some(message) = deployment.health.quarantined().filter(|_| !was_quarantined) {
+                tracing::error!(model = %deployment.model, %message, "plugin quarantined");
+                self.visible.quarantine(&deployment.model, message);
+                self.metrics.quarantined.inc();
+            }
             results.push((*index, result, snapshots));
         }
         Some(Step { incoming, change, about, results })
@@ -374,7 +380,13 @@ impl Pipeline {
                         }
                         continue;
                     }
-                    BarResult::Window(_) if step.incoming.backfill => continue,
+                    BarResult::Window(_) if step.incoming.backfill => {
+                        // Warm, and silent until a bar that is to be predicted on.
+                        let need = (deployment.warmup() + deployment.window) as u64;
+                        let answer = Answer::Warming { have: need, need };
+                        answers.push((bar.key.clone(), deployment.model.clone(), answer));
+                        continue;
+                    }
                     BarResult::Window(at) => {
                         let outputs = deployment.runner.outputs();
                         read_finite(deployment, values[*index].get(at * outputs..(at + 1) * outputs))
@@ -484,6 +496,11 @@ pub fn feed(
     let count = history.count;
     let Deployment { normaliser, features, epoch: current, .. } = deployment;
     let apply = |row: &mut [f32]| normaliser.apply(row);
+    match change {
+        Change::Older(index) => live.forget_after(index),
+        Change::Newest => live.forget_after(count.saturating_sub(1)),
+        Change::Next | Change::Nothing => {}
+    }
     let attempt = if *epoch != *current || !live.is_open() {
         reopen(live, features.as_mut(), &apply, history.series.as_slice(), count)
     } else {
@@ -499,6 +516,8 @@ pub fn feed(
     let mut error = error;
     if error.kind.lost_streams() {
         live.lost();
+        // Only what takes the instance down counts: a row that is refused is one stream's matter.
+        deployment.health.failed(&error);
         let again = deployment.rebuild().and_then(|()| {
             *epoch = deployment.epoch;
             let Deployment { normaliser, features, .. } = &mut *deployment;
@@ -538,6 +557,13 @@ pub fn reopen(
         live.push(features, apply, bar)?;
     }
     Ok((live.fed(), live.snapshots().cloned().collect()))
+}
+
+/// Further back than revisions go, and not a repeat.
+fn is_too_old(history: &History, bar: &Bar, keep_bars: usize) -> bool {
+    let held =
+        history.series.bars().rev().take(keep_bars.saturating_add(1)).any(|b| b.open_time == bar.open_time);
+    !held && history.series.get(bar.open_time).is_some_and(|b| !b.same_content(bar))
 }
 
 fn abstained(code: u16, text: &str) -> store::Outcome {

@@ -99,6 +99,7 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
     for entry in pipeline.spool.handle().read(0) {
         let Entry { position, record } = match entry {
             Ok(entry) => entry,
+            Err(error @ store::ReadError::Io { .. }) => return Err(error.to_string()),
             Err(error) => {
                 tracing::warn!(%error, "part of the spool can't be read");
                 continue;
@@ -115,6 +116,9 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
                 stream_of(pipeline, &mut scanned, &record.key.clone()).snapshot(record)
             }
             Record::Prediction(record) => {
+                if report.predictions == 0 {
+                    pipeline.visible.forget_to(record.seq.saturating_sub(1));
+                }
                 report.predictions += 1;
                 pipeline.next_seq = pipeline.next_seq.max(record.seq + 1);
                 let stream = stream_of(pipeline, &mut scanned, &record.key);
@@ -149,8 +153,12 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
     }
     report.streams = pipeline.streams.len();
     pipeline.metrics.streams.set(report.streams as i64);
-    if !records.is_empty() {
-        let ticket = pipeline.spool.append(&records).map_err(|e| e.to_string())?;
+    let mut last = None;
+    // In small batches: each must fit a segment.
+    for part in records.chunks(16) {
+        last = Some(pipeline.spool.append(part).map_err(|e| e.to_string())?);
+    }
+    if let Some(ticket) = last {
         ticket.wait().map_err(|e| e.to_string())?;
         pipeline.visible.set_durable_seq(pipeline.next_seq.saturating_sub(1));
     }
@@ -161,11 +169,18 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
 /// After a write that failed: these streams as the spool has them.
 pub fn reload(pipeline: &mut Pipeline, keys: &[StreamKey]) -> Result<(), String> {
     for key in keys {
-        pipeline.streams.remove(key);
+        let Some(mut stream) = pipeline.streams.remove(key) else { continue };
+        for (index, _, live) in &mut stream.lives {
+            live.close(pipeline.deployments[*index].features.as_mut());
+        }
     }
     let mut scanned: HashMap<StreamKey, Scanned> = HashMap::new();
     for entry in pipeline.spool.handle().read(0) {
-        let Ok(Entry { position, record }) = entry else { continue };
+        let Entry { position, record } = match entry {
+            Ok(entry) => entry,
+            Err(error @ store::ReadError::Io { .. }) => return Err(error.to_string()),
+            Err(_) => continue,
+        };
         match record {
             Record::Bar(r) if keys.contains(&r.bar.key) => {
                 stream_of(pipeline, &mut scanned, &r.bar.key).bar(position, r.bar, r.backfill);
@@ -208,7 +223,7 @@ fn stream_of<'a>(
 
 /// The bar that a prediction is about: records stand in the order in which they were made.
 fn about(history: &History, record: &PredictionRecord) -> Option<Bar> {
-    history.newest().filter(|b| b.open_time == record.open_time).cloned()
+    history.series.get(record.open_time).filter(|b| b.revision == record.revision).cloned()
 }
 
 fn served_by<'a>(deployments: &'a [Deployment], record: &PredictionRecord) -> Option<&'a Deployment> {
@@ -289,12 +304,14 @@ fn reopen_and_predict(
         pipeline::reopen(live, deployment.features.as_mut(), &apply, start.known, start.count)?;
     records.extend(snapshots.iter().map(|s| snapshot_record(deployment, s, last_position)));
     let skipped = start.known.len();
+    let mut silent = false;
     for (i, bar) in start.tail.iter().enumerate() {
         let deployment = &mut pipeline.deployments[index];
         let (now, snapshot) = live.push(deployment.features.as_mut(), &apply, bar)?;
         fed = now;
         records.extend(snapshot.iter().map(|s| snapshot_record(deployment, s, last_position)));
         let quiet = backfill.get(skipped + i).copied().unwrap_or(false);
+        silent = quiet;
         let Some(window) = live.window().filter(|_| fed == Fed::Ready && !quiet) else { continue };
         let mut outputs = Vec::new();
         let ran = deployment.runner.run(window, &mut outputs);
@@ -316,9 +333,13 @@ fn reopen_and_predict(
         answers.push(pipeline.show(&pipeline.deployments[index], &prediction, bar));
         records.push(Record::Prediction(prediction));
     }
-    if let Fed::Warming { have, need } = fed {
-        let model = pipeline.deployments[index].model.clone();
-        answers.push((key.clone(), model, Answer::Warming { have, need }));
-    }
+    let deployment = &pipeline.deployments[index];
+    let need = (deployment.warmup() + deployment.window) as u64;
+    let have = match fed {
+        Fed::Warming { have, .. } => have,
+        Fed::Ready if silent => need,
+        Fed::Ready => return Ok(()),
+    };
+    answers.push((key.clone(), deployment.model.clone(), Answer::Warming { have, need }));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What polls see: for each stream and model the newest answer, its bytes rendered when it was made, and the
 //! recent predictions in the order of `seq`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -49,11 +49,21 @@ pub struct Slot {
     pub answer: Answer,
 }
 
+/// Which predictions are asked for; empty is all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub symbols: HashSet<Symbol>,
+    pub timeframe: Option<Timeframe>,
+    pub model: Option<String>,
+}
+
 pub struct Visible {
     clock: Clock,
     slots: RwLock<HashMap<StreamKey, Vec<Slot>>>,
     recent: RwLock<VecDeque<Arc<Made>>>,
     recent_max: usize,
+    /// Predictions up to this `seq` may be missing from `recent`.
+    forgotten_to: AtomicU64,
     /// The newest change: a `seq`, or a warm-up step; long polls wait on it.
     changes: watch::Sender<u64>,
     durable_seq: AtomicU64,
@@ -67,6 +77,7 @@ impl Visible {
             slots: RwLock::default(),
             recent: RwLock::default(),
             recent_max,
+            forgotten_to: AtomicU64::new(0),
             changes: watch::Sender::new(0),
             durable_seq: AtomicU64::new(0),
             feed_time: AtomicI64::new(i64::MIN),
@@ -82,8 +93,10 @@ impl Visible {
             let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
             for (_, _, answer) in &answers {
                 if let Answer::Prediction(made) = answer {
-                    if recent.len() == self.recent_max {
-                        recent.pop_front();
+                    if recent.len() == self.recent_max
+                        && let Some(gone) = recent.pop_front()
+                    {
+                        self.forgotten_to.fetch_max(gone.seq, Ordering::AcqRel);
                     }
                     recent.push_back(made.clone());
                 }
@@ -136,18 +149,26 @@ impl Visible {
     }
 
     /// Predictions after `seq`, oldest first, and whether some were already forgotten.
-    pub fn since(&self, seq: u64, symbols: &[Symbol], limit: usize) -> (Vec<Arc<Made>>, bool) {
+    pub fn since(&self, seq: u64, filter: &Filter, limit: usize) -> (Vec<Arc<Made>>, bool) {
         let recent = self.recent.read().unwrap_or_else(PoisonError::into_inner);
         let from = recent.partition_point(|m| m.seq <= seq);
-        let forgotten =
-            from == 0 && recent.len() == self.recent_max && recent.front().is_some_and(|m| m.seq > seq + 1);
-        let wanted = |m: &&Arc<Made>| symbols.is_empty() || symbols.contains(&m.key.symbol);
+        let forgotten = seq < self.forgotten_to.load(Ordering::Acquire);
+        let wanted = |m: &&Arc<Made>| {
+            (filter.symbols.is_empty() || filter.symbols.contains(&m.key.symbol))
+                && filter.timeframe.is_none_or(|t| t == m.key.timeframe)
+                && filter.model.as_deref().is_none_or(|w| matches_model(&m.model, w))
+        };
         (recent.iter().skip(from).filter(wanted).take(limit).cloned().collect(), forgotten)
     }
 
     /// Fires at each change from now on.
     pub fn subscribe(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
+    }
+
+    /// Up to this `seq` the spool has let predictions go.
+    pub fn forget_to(&self, seq: u64) {
+        self.forgotten_to.fetch_max(seq, Ordering::AcqRel);
     }
 
     pub fn durable_seq(&self) -> u64 {
@@ -242,13 +263,20 @@ mod tests {
         for seq in 1..=5 {
             visible.publish(vec![made(seq, &a)]);
         }
-        let seqs = |s: u64| visible.since(s, &[], 10).0.iter().map(|m| m.seq).collect::<Vec<_>>();
+        let seqs =
+            |s: u64| visible.since(s, &Filter::default(), 10).0.iter().map(|m| m.seq).collect::<Vec<_>>();
         assert_eq!(seqs(0), [3, 4, 5]);
-        assert!(visible.since(0, &[], 10).1, "1 and 2 are forgotten");
+        assert!(visible.since(0, &Filter::default(), 10).1, "1 and 2 are forgotten");
         assert_eq!(seqs(3), [4, 5]);
-        assert!(!visible.since(3, &[], 10).1);
-        assert_eq!(visible.since(0, &[], 1).0.len(), 1);
-        assert_eq!(visible.since(0, &[Symbol::new("B").unwrap()], 10).0.len(), 0);
+        assert!(!visible.since(3, &Filter::default(), 10).1);
+        assert_eq!(visible.since(0, &Filter::default(), 1).0.len(), 1);
+        let of_b = Filter { symbols: [Symbol::new("B").unwrap()].into(), ..Filter::default() };
+        assert_eq!(visible.since(0, &of_b, 10).0.len(), 0);
+        let hours =
+            Filter { timeframe: Timeframe::parse("1h").ok(), model: Some("m".into()), ..Filter::default() };
+        assert_eq!(visible.since(0, &hours, 10).0.len(), 3);
+        let other = Filter { model: Some("n".into()), ..Filter::default() };
+        assert_eq!(visible.since(0, &other, 10).0.len(), 0);
     }
 
     #[test]

@@ -27,6 +27,11 @@ fn good_lines_are_taken_and_bad_ones_named() {
         (bar("A", n).replace("\"1h\"", "\"5m\""), "no model is deployed"),
         (bar("A", n).replace("\"1h\"", "\"1x\""), "timeframe '1x'"),
         (bar("A", 3).replace("2024", "2023"), "time goes back"),
+        (bar("A", n).replace("2024-", "2224-"), "in the future"),
+        (
+            bar_with("A", n - 100, ",\"revision\":1").replace("\"volume\":", "\"volume\":2"),
+            "too old to be revised",
+        ),
         (good.replace("\"volume\":", "\"volume\":1"), "higher revision"),
     ];
     lines.extend(wrong.iter().map(|w| w.0.clone()));
@@ -52,6 +57,13 @@ fn good_lines_are_taken_and_bad_ones_named() {
     let same = c.request("GET", "/v1/predictions/A", &[("If-None-Match", &etag)], "").unwrap();
     assert_eq!((same.status, same.body.as_str()), (304, ""));
     assert_eq!(p["durable_seq"], 1);
+
+    for (query, found) in
+        [("model=test", 1), ("timeframe=1h", 1), ("model=other", 0), ("timeframe=5m", 0), ("symbols=B", 0)]
+    {
+        let list = c.get(&format!("/v1/predictions?{query}")).unwrap().json();
+        assert_eq!(list["predictions"].as_array().unwrap().len(), found, "{query}: {list}");
+    }
 
     let none = c.post("/v1/bars", "nonsense\n").unwrap();
     assert_eq!(none.status, 422);
@@ -87,6 +99,8 @@ fn a_forming_bar_is_revised_and_the_final_one_counts() {
     };
     // The same numbers for both symbols: only the way there differs.
     let like_a = |line: String| line.replace("\"symbol\":\"A\"", "\"symbol\":\"B\"");
+    let warm = value("A", &[]);
+    assert!(warm["error"].as_str().unwrap().contains("waits for its next bar"), "{warm}");
     let first = value("A", &[forming("A", 0)]);
     assert_eq!(first["provisional"], true, "{first}");
     let a = value("A", &[forming("A", 1), bar_with("A", n, ",\"revision\":2"), bar("A", n + 1)]);

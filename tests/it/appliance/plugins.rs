@@ -112,6 +112,24 @@ fn one_that_keeps_failing_is_quarantined_and_bars_are_taken_on() {
 }
 
 #[test]
+fn rows_that_are_refused_are_their_streams_matter_alone() {
+    let mut s = hostile("nan", 5);
+    s.set("plugins.failures_max", "2");
+    let server = s.serve();
+    let mut c = server.client();
+    for symbol in ["A", "B", "C", "D"] {
+        for n in 0..6 {
+            feed(&mut c, symbol, n);
+        }
+        assert_eq!(c.get(&format!("/v1/predictions/{symbol}")).unwrap().json()["reason"], "abstained");
+    }
+    for n in 0..5 {
+        feed(&mut c, "E", n);
+    }
+    assert_eq!(c.get("/v1/predictions/E").unwrap().status, 200, "no quarantine");
+}
+
+#[test]
 fn a_plugin_that_looks_ahead_is_refused_before_training() {
     let s = hostile("look-ahead", 3);
     let bars = root().join("tests/data/bars/BTCUSDT-1h.csv.gz");

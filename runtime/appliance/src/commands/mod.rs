@@ -10,6 +10,7 @@ mod replay;
 mod serve;
 mod train;
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use crate::cli::{Cli, Command};
@@ -48,8 +49,11 @@ fn settings(cli: &Cli) -> Result<Settings, String> {
 fn log(settings: &Settings, serving: bool) {
     let level = if serving { settings.raw.log.level.as_str() } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::new(level);
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
     // A second logger in one process (tests) is not an error.
     let _ = match settings.raw.log.format {
         LogFormat::Text => builder.try_init(),

@@ -1,7 +1,7 @@
 //! `alphaplus replay <seq>`: a retained prediction, recomputed from the stored bars, the pinned plugin and the
 //! weights, and compared bit for bit.
 
-use store::{Outcome, Record};
+use store::{Entry, Outcome, Record};
 
 use crate::config::{CheckedDeployment, Settings};
 use crate::history;
@@ -12,28 +12,19 @@ use crate::recover::Scanned;
 
 pub fn run(settings: &Settings, seq: u64) -> Result<(), String> {
     let parts = Parts::new(settings)?;
-    let reader = store::read_folder(&settings.raw.store.folder).map_err(|e| e.to_string())?;
-    let mut records: Vec<(u64, Record)> = Vec::new();
+    let entries = || store::read_folder(&settings.raw.store.folder).map_err(|e| e.to_string());
     let mut wanted = None;
-    for entry in reader {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) => {
-                eprintln!("warning: {error}");
-                continue;
+    for entry in entries()? {
+        let Entry { position, record } = entry.map_err(|e| e.to_string())?;
+        match record {
+            Record::Prediction(p) if p.seq == seq => {
+                wanted = Some((position, p));
+                break;
             }
-        };
-        if let Record::Prediction(p) = &entry.record
-            && p.seq == seq
-        {
-            wanted = Some(p.clone());
-            break;
-        }
-        if matches!(entry.record, Record::Bar(_) | Record::Snapshot(_)) {
-            records.push((entry.position, entry.record));
+            _ => {}
         }
     }
-    let Some(wanted) = wanted else {
+    let Some((until, wanted)) = wanted else {
         return Err(format!(
             "prediction {seq} is not in {}: it may be older than store.history_hours",
             settings.raw.store.folder.display()
@@ -58,7 +49,11 @@ pub fn run(settings: &Settings, seq: u64) -> Result<(), String> {
     let keep = settings.raw.serving.revision_depth_bars;
     let capacity = history::capacity_bars(deployment.warmup(), deployment.window, keep);
     let mut scanned = Scanned::new(wanted.key.clone(), capacity);
-    for (position, record) in records {
+    for entry in entries()? {
+        let Entry { position, record } = entry.map_err(|e| e.to_string())?;
+        if position >= until {
+            break;
+        }
         match record {
             Record::Bar(r) if r.bar.key == wanted.key => scanned.bar(position, r.bar, r.backfill),
             Record::Snapshot(r) if r.key == wanted.key && r.model == wanted.model => scanned.snapshot(r),
@@ -78,6 +73,9 @@ pub fn run(settings: &Settings, seq: u64) -> Result<(), String> {
     let apply = |row: &mut [f32]| normaliser.apply(row);
     let count = scanned.history.count;
     let bars = scanned.history.series.as_slice();
+    // A recovered prediction stands behind bars that came after the one it is about.
+    let past = bars.iter().rev().take_while(|b| b.open_time > wanted.open_time).count();
+    let (bars, count) = (&bars[..bars.len() - past], count - past as u64);
     let reached =
         live.reopen(deployment.features.as_mut(), &apply, bars, count).map_err(|e| e.to_string())?;
     if !reached || live.fed() != Fed::Ready {

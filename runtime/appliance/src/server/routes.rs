@@ -1,5 +1,6 @@
 //! One request in, one reply out: a match on method and path.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -18,7 +19,7 @@ use crate::ingest::{self, BodyError};
 use crate::metrics::{Route, Stage};
 use crate::queue::{Outcome, PredictError, PredictJob, SendError};
 use crate::render;
-use crate::visible::{Answer, Made, Slot};
+use crate::visible::{Answer, Filter, Made, Slot};
 
 pub type Reply = Response<Full<Bytes>>;
 
@@ -197,11 +198,9 @@ async fn bars(shared: &Shared, request: Request<Body>) -> Reply {
 /// The parameters of a poll.
 #[derive(Debug, Default)]
 struct Query {
-    timeframe: Option<Timeframe>,
-    model: Option<String>,
+    filter: Filter,
     wait_ms: u64,
     after_seq: u64,
-    symbols: Vec<Symbol>,
     limit: usize,
 }
 
@@ -213,15 +212,17 @@ fn query(shared: &Shared, text: Option<&str>) -> Result<Query, String> {
         let number =
             || value.parse::<u64>().map_err(|_| format!("{name} must be a whole number, not '{value}'"));
         match name {
-            "timeframe" => query.timeframe = Some(Timeframe::parse(&value).map_err(|e| e.to_string())?),
-            "model" => query.model = Some(value.into_owned()),
+            "timeframe" => {
+                query.filter.timeframe = Some(Timeframe::parse(&value).map_err(|e| e.to_string())?)
+            }
+            "model" => query.filter.model = Some(value.into_owned()),
             "wait_ms" => query.wait_ms = number()?.min(shared.settings.raw.server.limits.wait_ms_max),
             "after_seq" => query.after_seq = number()?,
             "limit" => query.limit = number()?.clamp(1, 10_000) as usize,
             "symbols" => {
-                let parsed: Result<Vec<_>, _> =
+                let parsed: Result<HashSet<_>, _> =
                     value.split(',').filter(|s| !s.is_empty()).map(Symbol::new).collect();
-                query.symbols = parsed.map_err(|e| e.to_string())?;
+                query.filter.symbols = parsed.map_err(|e| e.to_string())?;
             }
             _ => {
                 return Err(format!(
@@ -246,12 +247,15 @@ async fn prediction(shared: &Shared, request: &Request<Body>) -> Reply {
     let mut changes = shared.visible.subscribe();
     loop {
         changes.mark_unchanged();
-        let found = shared.visible.find(&symbol, query.timeframe, query.model.as_deref());
+        let found = shared.visible.find(&symbol, query.filter.timeframe, query.filter.model.as_deref());
         let response = match found.first() {
             None => unknown(shared, &symbol, &query),
             Some((key, slot)) => newest(shared, key, slot, known.as_deref()),
         };
-        let waits = query.wait_ms > 0 && response.status() != StatusCode::OK;
+        let known_seq =
+            |slot: &Slot| matches!(&slot.answer, Answer::Prediction(m) if m.seq <= query.after_seq);
+        let is_old = found.first().is_some_and(|(_, slot)| known_seq(slot));
+        let waits = query.wait_ms > 0 && (response.status() != StatusCode::OK || is_old);
         if !waits || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
             return response;
         }
@@ -261,7 +265,7 @@ async fn prediction(shared: &Shared, request: &Request<Body>) -> Reply {
 fn unknown(shared: &Shared, symbol: &Symbol, query: &Query) -> Reply {
     let covers = |d: &&crate::config::CheckedDeployment| {
         d.symbols.as_ref().is_none_or(|s| s.contains(symbol))
-            && query.timeframe.is_none_or(|t| t == d.timeframe)
+            && query.filter.timeframe.is_none_or(|t| t == d.timeframe)
     };
     match shared.settings.deployments.iter().find(covers) {
         Some(_) => {
@@ -304,7 +308,11 @@ fn newest(shared: &Shared, key: &StreamKey, slot: &Slot, known: Option<&str>) ->
             response
         }
         Answer::Warming { have, need } => {
-            let message = format!("{key} is warming up: {have}/{need} bars");
+            let message = if have < need {
+                format!("{key} is warming up: {have}/{need} bars")
+            } else {
+                format!("{key} is warm and waits for its next bar")
+            };
             unavailable("warming", message, &[("have", have.to_string()), ("need", need.to_string())])
         }
         Answer::Abstained { seq, reason, message } => {
@@ -331,7 +339,7 @@ async fn predictions(shared: &Shared, request: &Request<Body>) -> Reply {
     let mut changes = shared.visible.subscribe();
     loop {
         changes.mark_unchanged();
-        let (made, forgotten) = shared.visible.since(query.after_seq, &query.symbols, query.limit);
+        let (made, forgotten) = shared.visible.since(query.after_seq, &query.filter, query.limit);
         let waits = made.is_empty() && query.wait_ms > 0;
         if !waits || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
             let durable = shared.visible.durable_seq();
