@@ -313,7 +313,7 @@ pub fn bar_with(symbol: &str, n: u64, more: &str) -> String {
     let close = 100.0 + 10.0 * ((n + 1) as f64 / 9.0).sin() + noise(17);
     let (high, low) = (open.max(close) + 0.5 + noise(5).abs(), open.min(close) - 0.5 - noise(11).abs());
     let volume = 1000.0 * (1.5 + noise(23));
-    let time = Timestamp::from_seconds(1_704_067_200 + n as i64 * 3600);
+    let time = Timestamp::from_seconds(978_307_200 + n as i64 * 3600);
     format!(
         "{{\"symbol\":\"{symbol}\",\"timeframe\":\"1h\",\"open_time\":\"{time}\",\"open\":{open},\"high\":{high},\
          \"low\":{low},\"close\":{close},\"volume\":{volume}{more}}}\n"
