@@ -37,7 +37,7 @@ fn a_killed_run_goes_on_where_it_was() {
     let mut killed = 0;
     for round in 0..counts(6, 40) as u64 {
         let mut child = train(&s, "disturbed").spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(350 + 90 * round % 500));
+        std::thread::sleep(Duration::from_millis(150 + 120 * round % 700));
         if child.try_wait().unwrap().is_some() {
             break;
         }
