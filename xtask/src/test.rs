@@ -15,9 +15,9 @@ pub enum Counts {
 /// What the tests read to do more.
 const SOAK: [(&str, &str); 4] = [
     ("TEST_COUNTS", "full"),
-    ("PROPTEST_CASES", "20000"),
-    ("STORE_TEST_FACTOR", "8"),
-    ("PLUGIN_FUZZ_CASES", "3000"),
+    ("PROPTEST_CASES", "400000"),
+    ("STORE_TEST_FACTOR", "24"),
+    ("PLUGIN_FUZZ_CASES", "12000"),
 ];
 
 pub fn all(counts: Counts) -> Result<(), String> {
