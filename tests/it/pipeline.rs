@@ -134,3 +134,25 @@ fn a_failed_sync_ends_the_data_path() {
     let error = step(&mut p, 6).unwrap_err();
     assert!(error.contains("spool stopped"), "{error}");
 }
+
+#[test]
+fn a_revision_that_meets_a_lost_instance_leaves_nothing_stale() {
+    let setup = setup(&ModelSpec::default());
+    let last = |loses: bool| {
+        let mut p = pipeline(&setup, &SimFileSystem::new(), 1 << 30);
+        for n in 0..400 {
+            assert_eq!(step(&mut p, n), Ok(Outcome::Accepted));
+        }
+        if loses {
+            p.deployments[0].rebuild().unwrap();
+        }
+        // Bar 380 lies before the snapshot after 384 bars, which was taken from its old content.
+        let mut revised = incoming(380);
+        (revised.bar.revision, revised.bar.volume) = (1, revised.bar.volume * 3.0);
+        (revised.bar.close, revised.bar.high) = (revised.bar.high, revised.bar.high * 1.01);
+        let (outcomes, _) = p.step(&[&revised]).unwrap();
+        assert_eq!(outcomes, [Outcome::Accepted]);
+        *seen(&p).last().unwrap()
+    };
+    assert_eq!(last(true), last(false));
+}
