@@ -4,7 +4,7 @@ use std::path::Path;
 
 use graph::conformance::{self, Tolerance};
 use graph::{
-    Builder, CodecError, Graph, GraphCodec, Initial, LstmKeep, ReduceOp, Shape, UnaryOp, Value, reference,
+    Builder, CodecError, Graph, GraphCodec, Initial, Keep, ReduceOp, Shape, UnaryOp, Value, reference,
 };
 use onnx::Onnx;
 use serde_json::json;
@@ -138,7 +138,7 @@ fn parameter(b: &mut Builder, name: &str, dims: &[usize]) -> Value {
 }
 
 /// LSTM layers over `[B, 30, 8]`, each of 16 units.
-fn lstm(layers: usize, last: LstmKeep) -> Graph {
+fn lstm(layers: usize, last: Keep) -> Graph {
     const FEATURES: usize = 8;
     const HIDDEN: usize = 16;
     let mut b = Builder::new();
@@ -151,7 +151,7 @@ fn lstm(layers: usize, last: LstmKeep) -> Graph {
         let u = parameter(&mut b, &format!("{scope}.u"), &[HIDDEN, 4 * HIDDEN]);
         let bias =
             b.state(&format!("{scope}.b"), Shape::fixed(&[4 * HIDDEN]), Initial::UniformRoot { n: 16 }, true);
-        let keep = if layer + 1 == layers { last } else { LstmKeep::Sequence };
+        let keep = if layer + 1 == layers { last } else { Keep::Sequence };
         x = b.lstm(x, w, u, bias.unwrap(), keep).unwrap();
     }
     b.output("hidden", x).unwrap();
@@ -162,7 +162,7 @@ fn lstm(layers: usize, last: LstmKeep) -> Graph {
 fn lstm_layers_in_onnxruntime() {
     let mut cases = Vec::new();
     for layers in [1, 2] {
-        for keep in [LstmKeep::Last, LstmKeep::Sequence] {
+        for keep in [Keep::Last, Keep::Sequence] {
             for batch in [1, 7] {
                 let name = format!("{layers} layers, {keep:?}");
                 cases.push(case(&name, lstm(layers, keep), batch, Tolerance::scaled(64.0)));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cpu::{Cpu, CpuOptions, Isa};
 use graph::loss::Loss;
 use graph::training::{Optimiser, training_graph};
-use graph::{Builder, Executor, Graph, Initial, LstmKeep, Op, Shape};
+use graph::{Builder, Executor, Graph, Initial, Keep, Op, Shape};
 
 fn model(layers: usize, hidden: usize, steps: usize, features: usize) -> Graph {
     let build = || -> Result<Graph, Box<dyn std::error::Error>> {
@@ -22,7 +22,7 @@ fn model(layers: usize, hidden: usize, steps: usize, features: usize) -> Graph {
             let w = state("w", &[width, 4 * hidden], Initial::Glorot)?;
             let u = state("u", &[hidden, 4 * hidden], Initial::Glorot)?;
             let bias = state("b", &[4 * hidden], Initial::LstmBias)?;
-            let keep = if layer + 1 < layers { LstmKeep::Sequence } else { LstmKeep::Last };
+            let keep = if layer + 1 < layers { Keep::Sequence } else { Keep::Last };
             x = b.push(Op::Lstm { keep }, &[x, w, u, bias])?[0];
             width = hidden;
         }

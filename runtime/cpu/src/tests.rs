@@ -4,7 +4,7 @@ use graph::builder::Builder;
 use graph::conformance::{self, Verdict};
 use graph::training::{Optimiser, training_graph};
 use graph::{
-    Executor, Graph, Initial, LstmKeep, Op, Plan, PrepareError, ReduceOp, RunError, Shape, Tensor, UnaryOp,
+    Executor, Graph, Initial, Keep, Op, Plan, PrepareError, ReduceOp, RunError, Shape, Tensor, UnaryOp,
 };
 
 use crate::{Cpu, CpuError, CpuOptions, Isa};
@@ -45,7 +45,7 @@ fn model(steps: usize, features: usize, hidden: usize) -> Graph {
         let w = state("w", &[width, 4 * hidden], Initial::Glorot);
         let u = state("u", &[hidden, 4 * hidden], Initial::Glorot);
         let bias = state("b", &[4 * hidden], Initial::LstmBias);
-        let keep = if layer == 0 { LstmKeep::Sequence } else { LstmKeep::Last };
+        let keep = if layer == 0 { Keep::Sequence } else { Keep::Last };
         x = b.push(Op::Lstm { keep }, &[x, w, u, bias]).unwrap()[0];
         width = hidden;
     }
@@ -119,8 +119,8 @@ fn large_lstms_match_the_reference() {
         let dh = b.input("dh", Shape::batch(&[steps, hidden])).unwrap();
         let kept = b.push(Op::LstmForward, &[x, w, u, bias]).unwrap();
         let backward = b.push(Op::LstmBackward, &[x, w, u, kept[0], kept[1], kept[2], dh]).unwrap();
-        let last = b.push(Op::Lstm { keep: LstmKeep::Last }, &[x, w, u, bias]).unwrap();
-        let all = b.push(Op::Lstm { keep: LstmKeep::Sequence }, &[x, w, u, bias]).unwrap();
+        let last = b.push(Op::Lstm { keep: Keep::Last }, &[x, w, u, bias]).unwrap();
+        let all = b.push(Op::Lstm { keep: Keep::Sequence }, &[x, w, u, bias]).unwrap();
         for (i, value) in kept.into_iter().chain(backward).chain(last).chain(all).enumerate() {
             b.output(&format!("{i}"), value).unwrap();
         }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::cost::Budget;
 use crate::graph::{Graph, Initial, Node, NodeId, StateSpec, Update, Value};
-use crate::op::{BinaryOp, LstmKeep, Op, ReduceOp, UnaryOp};
+use crate::op::{BinaryOp, Keep, Op, ReduceOp, UnaryOp};
 use crate::shape::Shape;
 use crate::shape_rule::{check_shape, shape_rule};
 use crate::tensor::Tensor;
@@ -252,14 +252,7 @@ impl Builder {
     }
 
     /// x `[B, T, F]`, w `[F, 4H]`, u `[H, 4H]`, b `[4H]` → `[B, H]` or `[B, T, H]`.
-    pub fn lstm(
-        &mut self,
-        x: Value,
-        w: Value,
-        u: Value,
-        b: Value,
-        keep: LstmKeep,
-    ) -> Result<Value, BuildError> {
+    pub fn lstm(&mut self, x: Value, w: Value, u: Value, b: Value, keep: Keep) -> Result<Value, BuildError> {
         self.push_one(Op::Lstm { keep }, &[x, w, u, b])
     }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use crate::builder::{BuildError, Builder};
 use crate::copy::Copier;
 use crate::graph::{Graph, Node, NodeId, Value};
-use crate::op::{LstmKeep, Op};
+use crate::op::{Keep, Op};
 use crate::shape::{Dim, Shape};
 use crate::tensor::Tensor;
 use crate::verify::{Limits, VerifyError, find_shape, verify};
@@ -116,7 +116,7 @@ fn open_lstms(graph: &Graph, loss: Value, wrt: &[Value]) -> (Graph, Vec<Value>) 
     (copy.finish(), values)
 }
 
-fn open_lstm(copy: &mut Copier<'_>, node: &Node, keep: LstmKeep) -> Value {
+fn open_lstm(copy: &mut Copier<'_>, node: &Node, keep: Keep) -> Value {
     let inputs = copy.values(&node.inputs);
     let x = copy.target_node(inputs[0]).shapes[inputs[0].slot as usize].clone();
     let (batch, steps) = (x.dims()[0], x.dims()[1]);
@@ -126,8 +126,8 @@ fn open_lstm(copy: &mut Copier<'_>, node: &Node, keep: LstmKeep) -> Value {
     let shapes = vec![shape(steps, 1), shape(steps, 1), shape(steps, 4)];
     let h = copy.push(Op::LstmForward, inputs, shapes, &node.scope)[0];
     match keep {
-        LstmKeep::Sequence => h,
-        LstmKeep::Last => {
+        Keep::Sequence => h,
+        Keep::Last => {
             let end = steps.fixed().expect("verified");
             let slice = Op::Slice { axis: 1, start: end - 1, end };
             let last = copy.push(slice, vec![h], vec![shape(Dim::Fixed(1), 1)], &node.scope);

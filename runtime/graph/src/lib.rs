@@ -30,7 +30,7 @@ pub use builder::{BuildError, Builder};
 pub use codec::{CodecError, GraphCodec};
 pub use executor::{Executor, Plan, PrepareError, RunError, SlidingPlan};
 pub use graph::{Graph, Initial, Node, NodeId, StateSpec, Update, Value};
-pub use op::{BinaryOp, LstmKeep, Op, ReduceOp, UnaryOp};
+pub use op::{BinaryOp, Keep, Op, ReduceOp, UnaryOp};
 pub use shape::{Dim, Shape};
 pub use shape_rule::shape_rule;
 pub use tensor::Tensor;

@@ -61,7 +61,7 @@ pub enum Op {
     /// x, gamma, dy → dx `[…, F]`, dgamma `[F]`, dbeta `[F]`.
     LayerNormBackward { epsilon: f32 },
     /// x `[B, T, F]`, W, U, b → h: the last `[B, H]` or the sequence `[B, T, H]`. Zero initial state.
-    Lstm { keep: LstmKeep },
+    Lstm { keep: Keep },
     /// x, W, U, b → h `[B, T, H]`, c `[B, T, H]`, gates after activation `[B, T, 4H]`.
     LstmForward,
     /// x, W, U, h, c, gates, dh `[B, T, H]` → dx, dW, dU, db.
@@ -114,7 +114,7 @@ pub enum ReduceOp {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum LstmKeep {
+pub enum Keep {
     Last,
     Sequence,
 }

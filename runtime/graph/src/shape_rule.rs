@@ -1,6 +1,6 @@
 //! The shape of every op's outputs, from the shapes of its inputs.
 
-use crate::op::{LstmKeep, Op, ReduceOp};
+use crate::op::{Keep, Op, ReduceOp};
 use crate::shape::{Dim, Shape};
 
 /// No value has more dimensions.
@@ -115,8 +115,8 @@ fn derive(op: &Op, inputs: &[&Shape]) -> Result<Vec<Shape>, String> {
         Op::Lstm { keep } => {
             let (batch, steps, hidden) = lstm(inputs)?;
             Ok(vec![match keep {
-                LstmKeep::Last => Shape::new([batch, hidden]),
-                LstmKeep::Sequence => Shape::new([batch, steps, hidden]),
+                Keep::Last => Shape::new([batch, hidden]),
+                Keep::Sequence => Shape::new([batch, steps, hidden]),
             }])
         }
         Op::LstmForward => {

@@ -4,7 +4,7 @@ use proptest::test_runner::{Config, RngSeed};
 
 use crate::builder::{BuildError, Builder};
 use crate::graph::{Graph, Initial, Value};
-use crate::op::{BinaryOp, LstmKeep, Op, ReduceOp, UnaryOp};
+use crate::op::{BinaryOp, Keep, Op, ReduceOp, UnaryOp};
 use crate::shape::{Dim, Shape};
 use crate::tensor::Tensor;
 
@@ -108,7 +108,7 @@ fn grow(
             };
             let (w, u) = (weight(b, features)?, weight(b, hidden)?);
             let bias = b.constant(Tensor::zeros(&[4 * hidden]))?;
-            let keep = [LstmKeep::Last, LstmKeep::Sequence][pick(2)];
+            let keep = [Keep::Last, Keep::Sequence][pick(2)];
             b.push_one(Op::Lstm { keep }, &[x, w, u, bias])
         }
     }

@@ -1,6 +1,6 @@
 //! Bars, a feature source, models and a recipe for tests.
 
-use graph::{Builder, Graph, Initial, LstmKeep, Shape};
+use graph::{Builder, Graph, Initial, Keep, Shape};
 use market::{
     Bar, Book, FeatureError, FeatureErrorKind, FeatureSpec, Features, StreamId, StreamKey, Symbol, Text,
     Timeframe, Timestamp, Trade,
@@ -187,7 +187,7 @@ pub fn lstm_model(window: usize, columns: usize, hidden: usize, dropout: f32) ->
     let w = builder.state("lstm.w", Shape::fixed(&[columns, wide]), Initial::Glorot, true).unwrap();
     let u = builder.state("lstm.u", Shape::fixed(&[hidden, wide]), Initial::Glorot, true).unwrap();
     let b = builder.state("lstm.b", Shape::fixed(&[wide]), Initial::LstmBias, true).unwrap();
-    let h = builder.lstm(x, w, u, b, LstmKeep::Last).unwrap();
+    let h = builder.lstm(x, w, u, b, Keep::Last).unwrap();
     let h = if dropout > 0.0 { builder.dropout(h, dropout).unwrap() } else { h };
     let w = builder.state("head.w", Shape::fixed(&[hidden, 1]), Initial::Glorot, true).unwrap();
     let b = builder.state("head.b", Shape::fixed(&[1]), Initial::Zeros, true).unwrap();

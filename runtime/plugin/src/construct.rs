@@ -1,7 +1,7 @@
 //! The host's `builder` resource: each WIT function becomes one call of `graph::Builder`.
 
 use graph::{
-    BinaryOp, Builder, Dim, Graph, Initial, Limits, LstmKeep, NodeId, ReduceOp, Shape, Tensor, UnaryOp, Value,
+    BinaryOp, Builder, Dim, Graph, Initial, Keep, Limits, NodeId, ReduceOp, Shape, Tensor, UnaryOp, Value,
 };
 use wasmtime::component::Resource;
 
@@ -234,7 +234,7 @@ impl wit::HostBuilder for Guest {
     }
 
     fn lstm(&mut self, _: To, x: u32, w: u32, u: u32, b: u32, sequence: bool) -> Built {
-        let keep = if sequence { LstmKeep::Sequence } else { LstmKeep::Last };
+        let keep = if sequence { Keep::Sequence } else { Keep::Last };
         self.add(|to| to.lstm(value(x), value(w), value(u), value(b), keep))
     }
 

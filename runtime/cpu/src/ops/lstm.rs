@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use graph::LstmKeep;
+use graph::Keep;
 
 use super::fused::Kernel;
 use crate::isa::Path;
@@ -77,7 +77,7 @@ pub(crate) struct Lstm {
     pub(crate) path: Path,
     pub(crate) pool: Arc<Pool>,
     pub(crate) sizes: LstmSizes,
-    pub(crate) keep: LstmKeep,
+    pub(crate) keep: Keep,
     pub(crate) weights: Weights,
     pub(crate) spare: Spare<LstmScratch>,
 }
@@ -91,8 +91,8 @@ impl Kernel for Lstm {
         let LstmSizes { steps, features, hidden, .. } = self.sizes;
         let rows = self.sizes.forward_rows(self.pool.threads());
         let row_size = match self.keep {
-            LstmKeep::Last => hidden,
-            LstmKeep::Sequence => steps * hidden,
+            Keep::Last => hidden,
+            Keep::Sequence => steps * hidden,
         };
         let tasks: Vec<_> =
             inputs[0].chunks(rows * steps * features).zip(outputs[0].chunks_mut(rows * row_size)).collect();
@@ -100,8 +100,8 @@ impl Kernel for Lstm {
             self.pool.run(tasks, |(x, h)| {
                 let count = h.len() / row_size;
                 let mut output = match self.keep {
-                    LstmKeep::Last => LstmOutput::Last(h),
-                    LstmKeep::Sequence => LstmOutput::Sequence(h),
+                    Keep::Last => LstmOutput::Last(h),
+                    Keep::Sequence => LstmOutput::Sequence(h),
                 };
                 self.spare.with(|scratch| {
                     lstm_forward(self.path, weights, (count, steps), x, &mut output, scratch);

@@ -2,7 +2,7 @@
 
 use super::elementwise::op_row;
 use super::{Fill, Row, Tolerance};
-use crate::op::{LstmKeep, Op};
+use crate::op::{Keep, Op};
 use crate::shape::Shape;
 
 pub(super) fn rows() -> Vec<Row> {
@@ -112,8 +112,8 @@ fn lstm_rows(steps: usize, features: usize, hidden: usize, scale: f32) -> Vec<Ro
         ..op_row(name(form), Tolerance::scaled(units), forward.clone(), op)
     };
     vec![
-        forward_row("lstm last", Op::Lstm { keep: LstmKeep::Last }),
-        forward_row("lstm sequence", Op::Lstm { keep: LstmKeep::Sequence }),
+        forward_row("lstm last", Op::Lstm { keep: Keep::Last }),
+        forward_row("lstm sequence", Op::Lstm { keep: Keep::Sequence }),
         forward_row("lstm_forward", Op::LstmForward),
         Row {
             batches: vec![1, 2, 5],

@@ -4,7 +4,7 @@ use super::{Fill, Row, Tolerance};
 use crate::builder::{BuildError, Builder};
 use crate::graph::{Graph, Initial, Value};
 use crate::loss::Loss;
-use crate::op::{LstmKeep, UnaryOp};
+use crate::op::{Keep, UnaryOp};
 use crate::rewrite;
 use crate::shape::Shape;
 use crate::training::{Optimiser, training_graph};
@@ -76,12 +76,12 @@ pub(super) fn model(build: impl FnOnce(&mut Builder, Value) -> Result<Value, Bui
 /// LSTM, dropout, layer norm, LSTM, dropout, head.
 pub(super) fn stacked_lstm(b: &mut Builder, x: Value, outputs: usize) -> Result<Value, BuildError> {
     const HIDDEN: usize = 7;
-    let first = lstm_layer(b, "lstm.0", x, FEATURES, HIDDEN, LstmKeep::Sequence)?;
+    let first = lstm_layer(b, "lstm.0", x, FEATURES, HIDDEN, Keep::Sequence)?;
     let first = b.dropout(first, 0.2)?;
     let gain = b.state("norm.gain", Shape::fixed(&[HIDDEN]), Initial::Constant(1.0), true)?;
     let shift = b.state("norm.shift", Shape::fixed(&[HIDDEN]), Initial::Zeros, true)?;
     let normal = b.layer_norm(first, gain, shift, 1e-5)?;
-    let last = lstm_layer(b, "lstm.1", normal, HIDDEN, HIDDEN, LstmKeep::Last)?;
+    let last = lstm_layer(b, "lstm.1", normal, HIDDEN, HIDDEN, Keep::Last)?;
     let last = b.dropout(last, 0.5)?;
     dense(b, "head", last, HIDDEN, outputs)
 }
@@ -101,7 +101,7 @@ pub(super) fn lstm_layer(
     x: Value,
     features: usize,
     hidden: usize,
-    keep: LstmKeep,
+    keep: Keep,
 ) -> Result<Value, BuildError> {
     b.scope(name);
     let w = b.state(&format!("{name}.w"), Shape::fixed(&[features, 4 * hidden]), Initial::Glorot, true)?;

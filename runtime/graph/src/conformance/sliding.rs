@@ -4,7 +4,7 @@ use super::models::{FEATURES, WINDOW, lstm_layer, model, perceptron, stacked_lst
 use super::{Fill, Outcome, Tolerance, Verdict};
 use crate::executor::{Executor, PrepareError, SlidingPlan};
 use crate::graph::Graph;
-use crate::op::LstmKeep;
+use crate::op::Keep;
 use crate::reference;
 use crate::rewrite;
 
@@ -14,7 +14,7 @@ const RESET_ROUND: usize = 2 * WINDOW;
 
 /// Runs every sliding row: an LSTM, a stack of two, a net that can't slide.
 pub fn check_sliding(executor: &dyn Executor) -> Vec<Outcome> {
-    let lstm = model(|b, x| lstm_layer(b, "lstm", x, FEATURES, 4, LstmKeep::Last));
+    let lstm = model(|b, x| lstm_layer(b, "lstm", x, FEATURES, 4, Keep::Last));
     let rows = [
         ("sliding LSTM", lstm),
         ("sliding two-layer LSTM", model(|b, x| stacked_lstm(b, x, 2))),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::op::LstmKeep;
+use crate::op::Keep;
 
 #[test]
 fn contractions_count_two_for_each_product() {
@@ -11,7 +11,7 @@ fn contractions_count_two_for_each_product() {
     assert_eq!(flops(&op, &[&x, &dy], &[dw], 10), 2 * 10 * 3 * 4 + (30 + 40 + 12));
     let inputs = [Shape::batch(&[5, 3]), Shape::fixed(&[3, 8]), Shape::fixed(&[2, 8]), Shape::fixed(&[8])];
     let touched = 10 * 5 * 3 + 24 + 16 + 8 + 10 * 2;
-    let op = Op::Lstm { keep: LstmKeep::Last };
+    let op = Op::Lstm { keep: Keep::Last };
     let counted = flops(&op, &inputs.each_ref(), &[Shape::batch(&[2])], 10);
     assert_eq!(counted, 2 * 10 * 5 * (24 + 16) + touched);
 }

@@ -4,7 +4,7 @@
 use super::arrays::Array;
 use super::elementwise::sigmoid;
 use super::random::dropout_keeps;
-use crate::op::LstmKeep;
+use crate::op::Keep;
 
 /// `seed` holds an integer from 0 to 2²⁴ − 1. The element index counts in row-major order over the whole tensor.
 pub(crate) fn dropout(rate: f32, salt: u32, x: &Array, seed: f64) -> Array {
@@ -54,11 +54,11 @@ fn normalise(row: &[f64], epsilon: f32) -> (Vec<f64>, f64) {
     (row.iter().map(|x| (x - mean) / deviation).collect(), deviation)
 }
 
-pub(crate) fn lstm(inputs: &[&Array], keep: LstmKeep) -> Array {
+pub(crate) fn lstm(inputs: &[&Array], keep: Keep) -> Array {
     let h = lstm_forward(inputs).swap_remove(0);
     match keep {
-        LstmKeep::Sequence => h,
-        LstmKeep::Last => {
+        Keep::Sequence => h,
+        Keep::Last => {
             let last = h.slice(1, h.dims[1] - 1, h.dims[1]);
             Array { dims: vec![h.dims[0], h.dims[2]], data: last.data }
         }

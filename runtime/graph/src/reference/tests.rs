@@ -3,7 +3,7 @@
 use super::*;
 use crate::builder::{Builder, DROPOUT_SEED};
 use crate::graph::{Initial, Value};
-use crate::op::{BinaryOp, LstmKeep, ReduceOp, UnaryOp};
+use crate::op::{BinaryOp, Keep, ReduceOp, UnaryOp};
 use crate::shape::Shape;
 use crate::tensor::Tensor;
 
@@ -158,8 +158,8 @@ fn one_lstm_cell_by_hand() {
     }
     let inputs: [(&[usize], &[f64]); 4] =
         [(&[1, 2, 1], &[0.8, -1.2]), (&[1, 4], &w), (&[1, 4], &u), (&[4], &b)];
-    near(&apply_op(Op::Lstm { keep: LstmKeep::Sequence }, &inputs)[0], &expected);
-    near(&apply_op(Op::Lstm { keep: LstmKeep::Last }, &inputs)[0], &expected[1..]);
+    near(&apply_op(Op::Lstm { keep: Keep::Sequence }, &inputs)[0], &expected);
+    near(&apply_op(Op::Lstm { keep: Keep::Last }, &inputs)[0], &expected[1..]);
     let saved = apply_op(Op::LstmForward, &inputs);
     near(&saved[0], &expected);
     near(&[saved[1][1]], &[c]);

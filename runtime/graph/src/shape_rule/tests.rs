@@ -105,8 +105,8 @@ fn fused() {
     check(Op::LayerNormBackward { epsilon: 1e-5 }, "B,3; 3; B,3", Ok("B,3; 3; 3"));
     check(Op::LayerNormBackward { epsilon: 1e-5 }, "B,3; 3; B,4", Err("dy is [B, 4]"));
     let inputs = "B,5,3; 3,8; 2,8; 8";
-    check(Op::Lstm { keep: LstmKeep::Last }, inputs, Ok("B,2"));
-    check(Op::Lstm { keep: LstmKeep::Sequence }, inputs, Ok("B,5,2"));
+    check(Op::Lstm { keep: Keep::Last }, inputs, Ok("B,2"));
+    check(Op::Lstm { keep: Keep::Sequence }, inputs, Ok("B,5,2"));
     check(Op::LstmForward, inputs, Ok("B,5,2; B,5,2; B,5,8"));
     check(Op::LstmForward, "B,5,3; 3,8; 2,8; 4", Err("b is [4], not [8]"));
     check(Op::LstmForward, "B,5,3; 4,8; 2,8; 8", Err("W [F, 4H] is [4, 8], not [3, 8]"));

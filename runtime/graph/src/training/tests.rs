@@ -1,5 +1,5 @@
 use super::*;
-use crate::op::LstmKeep;
+use crate::op::Keep;
 use crate::reference;
 
 /// prediction = x · w + b, with a state that nothing trains.
@@ -102,7 +102,7 @@ fn lstm_model(outputs: usize) -> Graph {
     let w = b.state("w", Shape::fixed(&[2, 12]), Initial::Glorot, true).unwrap();
     let u = b.state("u", Shape::fixed(&[3, 12]), Initial::UniformRoot { n: 3 }, true).unwrap();
     let bias = b.state("bias", Shape::fixed(&[12]), Initial::LstmBias, true).unwrap();
-    let h = b.lstm(x, w, u, bias, LstmKeep::Last).unwrap();
+    let h = b.lstm(x, w, u, bias, Keep::Last).unwrap();
     let h = b.dropout(h, 0.1).unwrap();
     let head = b.state("head", Shape::fixed(&[3, outputs]), Initial::Glorot, true).unwrap();
     let y = b.matmul(h, head, false, false).unwrap();

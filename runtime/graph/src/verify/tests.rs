@@ -157,7 +157,7 @@ fn number() -> impl Strategy<Value = f32> {
 }
 
 pub(crate) fn hostile_op() -> impl Strategy<Value = Op> {
-    use crate::op::LstmKeep;
+    use crate::op::Keep;
     let axes = || proptest::collection::vec(index(), 0..5);
     prop_oneof![
         prop_oneof!["[a-c]", ".{0,3}"].prop_map(|name| Op::Input { name }),
@@ -181,8 +181,7 @@ pub(crate) fn hostile_op() -> impl Strategy<Value = Op> {
         index().prop_map(|axis| Op::LogSoftmax { axis }),
         number().prop_map(|epsilon| Op::LayerNorm { epsilon }),
         number().prop_map(|epsilon| Op::LayerNormBackward { epsilon }),
-        any::<bool>()
-            .prop_map(|last| Op::Lstm { keep: if last { LstmKeep::Last } else { LstmKeep::Sequence } }),
+        any::<bool>().prop_map(|last| Op::Lstm { keep: if last { Keep::Last } else { Keep::Sequence } }),
         Just(Op::LstmForward),
         Just(Op::LstmBackward),
         (number(), number(), number(), number()).prop_map(|(beta1, beta2, epsilon, weight_decay)| {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use graph::{BinaryOp, CodecError, Dim, LstmKeep, Op, Shape, Tensor, Value};
+use graph::{BinaryOp, CodecError, Dim, Keep, Op, Shape, Tensor, Value};
 
 use super::call::Call;
 use super::entry::{Entry, View};
@@ -77,7 +77,7 @@ impl Decoder {
             return Err(call.malformed(format!("hidden_size {size} is not that of its weights")));
         }
         let wants_sequence = call.output(0).is_some_and(|name| self.used.contains(name));
-        let keep = if wants_sequence { LstmKeep::Sequence } else { LstmKeep::Last };
+        let keep = if wants_sequence { Keep::Sequence } else { Keep::Last };
         let h = self.push(call, Op::Lstm { keep }, &[x, w, u, b])?;
         self.lstm_outputs(call, h, wants_sequence, batch_first)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use graph::{CodecError, Graph, LstmKeep, Node, NodeId, Op, Tensor, Value};
+use graph::{CodecError, Graph, Keep, Node, NodeId, Op, Tensor, Value};
 
 use super::nodes::{int, ints};
 use super::{Encoder, unsupported};
@@ -54,7 +54,7 @@ pub fn own_weights(graph: &Graph) -> HashMap<NodeId, Weight> {
 }
 
 impl Encoder<'_> {
-    pub fn lstm(&mut self, node: &Node, keep: LstmKeep, output: &str) -> Result<(), CodecError> {
+    pub fn lstm(&mut self, node: &Node, keep: Keep, output: &str) -> Result<(), CodecError> {
         let Some([hidden, _]) = self.fixed(node.inputs[2]).and_then(|dims| <[usize; 2]>::try_from(dims).ok())
         else {
             return Err(unsupported("lstm", "U isn't [H, 4H]".into()));
@@ -68,12 +68,12 @@ impl Encoder<'_> {
         let attributes = vec![int("hidden_size", hidden as i64)];
         let result = self.fresh(&format!("{}.LSTM", self.current));
         match keep {
-            LstmKeep::Last => {
+            Keep::Last => {
                 self.emit_all("LSTM", &inputs, attributes, &["", &result]);
                 let directions = self.sizes(&[0]);
                 self.emit_as("Squeeze", &[&result, &directions], Vec::new(), output);
             }
-            LstmKeep::Sequence => {
+            Keep::Sequence => {
                 self.emit_all("LSTM", &inputs, attributes, &[&result]);
                 let directions = self.sizes(&[1]);
                 let sequence = self.emit("Squeeze", &[&result, &directions], Vec::new());

@@ -1,6 +1,6 @@
 //! Files as other exporters write them, against graphs of ours that mean the same.
 
-use graph::{BinaryOp, Builder, CodecError, Graph, GraphCodec, LstmKeep, Op, Shape, Tensor, UnaryOp};
+use graph::{BinaryOp, Builder, CodecError, Graph, GraphCodec, Keep, Op, Shape, Tensor, UnaryOp};
 use prost::Message;
 
 use super::{noise, run};
@@ -178,7 +178,7 @@ fn lstm_of_a_usual_exporter() {
         let r = Tensor::new(vec![h, 4 * h], gates::matrix_from_onnx(&r, h)).unwrap();
         let both = Tensor::new(vec![4 * h], gates::bias_from_onnx(&both)).unwrap();
         let [w, r, both] = [w, r, both].map(|t| b.constant(t).unwrap());
-        b.lstm(x, w, r, both, LstmKeep::Last).unwrap()
+        b.lstm(x, w, r, both, Keep::Last).unwrap()
     });
     assert_eq!(
         found.state("w").map(|s| found.node(s.node).shapes[0].clone()),
@@ -207,8 +207,8 @@ fn lstm_without_bias_batch_first_and_both_outputs() {
             let w = b.constant(Tensor::new(vec![f, 4 * h], gates::matrix_from_onnx(&w, f)).unwrap()).unwrap();
             let r = b.constant(Tensor::new(vec![h, 4 * h], gates::matrix_from_onnx(&r, h)).unwrap()).unwrap();
             let bias = b.constant(Tensor::zeros(&[4 * h])).unwrap();
-            let all = b.lstm(x, w, r, bias, LstmKeep::Sequence).unwrap();
-            let last = b.lstm(x, w, r, bias, LstmKeep::Last).unwrap();
+            let all = b.lstm(x, w, r, bias, Keep::Sequence).unwrap();
+            let last = b.lstm(x, w, r, bias, Keep::Last).unwrap();
             let sum = b.reduce(graph::ReduceOp::Sum, all, &[0, 1, 2], false).unwrap();
             b.mul(last, sum).unwrap()
         },

@@ -5,7 +5,7 @@ mod hostile;
 mod refusals;
 mod round_trip;
 
-use graph::{Builder, Graph, GraphCodec, Initial, LstmKeep, Shape, UnaryOp, Value, reference};
+use graph::{Builder, Graph, GraphCodec, Initial, Keep, Shape, UnaryOp, Value, reference};
 
 use crate::Onnx;
 
@@ -42,7 +42,7 @@ fn parameter(b: &mut Builder, name: &str, dims: &[usize]) -> Value {
     b.state(name, Shape::fixed(dims), Initial::Glorot, true).unwrap()
 }
 
-fn lstm(b: &mut Builder, scope: &str, x: Value, features: usize, hidden: usize, keep: LstmKeep) -> Value {
+fn lstm(b: &mut Builder, scope: &str, x: Value, features: usize, hidden: usize, keep: Keep) -> Value {
     b.scope(scope);
     let w = parameter(b, &format!("{scope}.w"), &[features, 4 * hidden]);
     let u = parameter(b, &format!("{scope}.u"), &[hidden, 4 * hidden]);
@@ -55,12 +55,12 @@ fn model() -> Graph {
     const HIDDEN: usize = 6;
     let mut b = Builder::new();
     let x = b.input("features", Shape::batch(&[5, 3])).unwrap();
-    let sequence = lstm(&mut b, "lstm.0", x, 3, HIDDEN, LstmKeep::Sequence);
+    let sequence = lstm(&mut b, "lstm.0", x, 3, HIDDEN, Keep::Sequence);
     b.scope("norm");
     let gamma = b.state("norm.gamma", Shape::fixed(&[HIDDEN]), Initial::Constant(1.0), true).unwrap();
     let beta = b.state("norm.beta", Shape::fixed(&[HIDDEN]), Initial::Zeros, true).unwrap();
     let normal = b.layer_norm(sequence, gamma, beta, 1e-5).unwrap();
-    let last = lstm(&mut b, "lstm.1", normal, HIDDEN, HIDDEN, LstmKeep::Last);
+    let last = lstm(&mut b, "lstm.1", normal, HIDDEN, HIDDEN, Keep::Last);
     b.scope("head");
     let w = parameter(&mut b, "head.w", &[4, HIDDEN]);
     let bias = parameter(&mut b, "head.b", &[4]);

@@ -1,6 +1,6 @@
 //! decode(encode(g)) means the same as g.
 
-use graph::{BinaryOp, Builder, Dim, Graph, Initial, LstmKeep, Op, Shape, conformance};
+use graph::{BinaryOp, Builder, Dim, Graph, Initial, Keep, Op, Shape, conformance};
 
 use super::{decode, encode, lstm, model, noise, run, trained};
 
@@ -182,14 +182,14 @@ fn names_that_look_like_ours_do_not_clash() {
 fn shared_and_computed_lstm_weights() {
     let mut b = Builder::new();
     let x = b.input("x", Shape::batch(&[4, 3])).unwrap();
-    let h = lstm(&mut b, "lstm", x, 3, 3, LstmKeep::Last);
+    let h = lstm(&mut b, "lstm", x, 3, 3, Keep::Last);
     b.scope("");
     let graph = b.graph();
     let state = |name: &str| graph::Value { node: graph.state(name).unwrap().node, slot: 0 };
     let (w, bias) = (state("lstm.w"), state("lstm.b"));
-    let second = b.lstm(x, w, w, bias, LstmKeep::Sequence).unwrap();
+    let second = b.lstm(x, w, w, bias, Keep::Sequence).unwrap();
     let doubled = b.binary(BinaryOp::Add, bias, bias).unwrap();
-    let third = b.lstm(second, w, w, doubled, LstmKeep::Last).unwrap();
+    let third = b.lstm(second, w, w, doubled, Keep::Last).unwrap();
     for (name, value) in [("h", h), ("third", third)] {
         b.output(name, value).unwrap();
     }

@@ -91,7 +91,7 @@ fn an_lstm_off_the_way_stays_as_it_is() {
     let u = b.state("u", Shape::fixed(&[1, 4]), Initial::Glorot, true).unwrap();
     let bias = b.state("b", Shape::fixed(&[4]), Initial::LstmBias, true).unwrap();
     let gain = b.state("gain", Shape::fixed(&[1]), Initial::Glorot, true).unwrap();
-    let h = b.lstm(x, w, u, bias, LstmKeep::Last).unwrap();
+    let h = b.lstm(x, w, u, bias, Keep::Last).unwrap();
     let y = b.mul(h, gain).unwrap();
     let loss = b.reduce(ReduceOp::Sum, y, &[0, 1], false).unwrap();
     b.output("loss", loss).unwrap();

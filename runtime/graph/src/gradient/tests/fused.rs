@@ -58,7 +58,7 @@ fn lstm_inputs(steps: usize, features: usize, hidden: usize) -> [Given<'static>;
 fn lstm_rules() {
     for (steps, features, hidden) in [(1, 1, 1), (4, 2, 3), (1, 3, 2), (5, 1, 1)] {
         let inputs = lstm_inputs(steps, features, hidden);
-        for keep in [LstmKeep::Last, LstmKeep::Sequence] {
+        for keep in [Keep::Last, Keep::Sequence] {
             let name = format!("lstm {keep:?} of {steps} steps, {features} features, {hidden} hidden");
             check(&name, &inputs, |b, x| Ok(vec![b.lstm(x[0], x[1], x[2], x[3], keep)?]));
         }
@@ -70,7 +70,7 @@ fn lstm_rules() {
 fn lstm_rule_of_saturated_gates() {
     let mut inputs = lstm_inputs(3, 2, 2);
     inputs[0].1 = &[9.1, -12.4, 15.3];
-    check("saturated lstm", &inputs, |b, x| Ok(vec![b.lstm(x[0], x[1], x[2], x[3], LstmKeep::Last)?]));
+    check("saturated lstm", &inputs, |b, x| Ok(vec![b.lstm(x[0], x[1], x[2], x[3], Keep::Last)?]));
 }
 
 #[test]
@@ -79,8 +79,8 @@ fn two_layer_lstm() {
     let [_, second @ ..] = lstm_inputs(4, 3, 2);
     let inputs = [&first[..], &second[..]].concat();
     check("two-layer lstm", &inputs, |b, x| {
-        let h = b.lstm(x[0], x[1], x[2], x[3], LstmKeep::Sequence)?;
-        Ok(vec![b.lstm(h, x[4], x[5], x[6], LstmKeep::Last)?])
+        let h = b.lstm(x[0], x[1], x[2], x[3], Keep::Sequence)?;
+        Ok(vec![b.lstm(h, x[4], x[5], x[6], Keep::Last)?])
     });
 }
 
