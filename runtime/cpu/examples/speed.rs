@@ -1,11 +1,11 @@
-//! Times the executor: `cargo run --release -p cpu --example speed [threads] [isa]`.
+//! Times the executor: `cargo run --release -p cpu --example speed [threads] [isa] [precision]`.
 //!
 //! Prints p50 and the best of many runs, in milliseconds, for LSTM stacks of random weights: inference at
 //! several batch sizes, and a training step.
 
 use std::time::{Duration, Instant};
 
-use cpu::{Cpu, CpuOptions, Isa};
+use cpu::{Cpu, CpuOptions, Isa, Precision};
 use graph::loss::Loss;
 use graph::training::{Optimiser, training_graph};
 use graph::{Builder, Executor, Graph, Initial, Keep, Op, Shape};
@@ -82,10 +82,13 @@ fn main() {
     let threads =
         arguments.next().map_or(2, |n| n.parse().expect("the first argument is a number of threads"));
     let isa = arguments.next().map(|name| {
-        Isa::ALL.into_iter().find(|isa| isa.name() == name).expect("the second is portable, avx2 or avx512")
+        Isa::ALL.into_iter().find(|isa| isa.name() == name).expect("the second is an instruction set")
     });
-    let cpu = Cpu::new(CpuOptions { threads, isa }).expect("the machine can run it");
-    println!("{}; {threads} threads, {}", Cpu::detected(), cpu.isa());
+    let precision = arguments.next().map_or(Precision::F32, |name| {
+        Precision::from_name(&name).expect("the third is f32, bf16 or int8")
+    });
+    let cpu = Cpu::new(CpuOptions { threads, isa }).expect("the machine can run it").at(precision);
+    println!("{}; {threads} threads, {}, {precision}", Cpu::detected(), cpu.isa());
     for batch in [1, 64, 256] {
         inference(&cpu, (2, 128), (60, 32), batch);
     }

@@ -10,6 +10,7 @@ use graph::{Executor, Graph, Plan, PrepareError, SlidingPlan};
 use crate::isa::{Isa, Path};
 use crate::plan::CpuPlan;
 use crate::pool::Pool;
+use crate::precision::Precision;
 
 /// More threads than this are never made.
 const THREADS_MAX: usize = 64;
@@ -78,8 +79,10 @@ impl fmt::Display for Detected {
 
 /// Runs graphs on the processor. Plans of one `Cpu` share its threads; a plan that finds them busy uses its
 /// caller's alone.
+#[derive(Clone)]
 pub struct Cpu {
     path: Path,
+    precision: Precision,
     pool: Arc<Pool>,
 }
 
@@ -93,7 +96,17 @@ impl Cpu {
             None => Path::best(),
             Some(isa) => Path::new(isa).ok_or(CpuError::Isa { isa, best: Isa::best() })?,
         };
-        Ok(Cpu { path, pool: Arc::new(Pool::new(threads)) })
+        Ok(Cpu { path, precision: Precision::F32, pool: Arc::new(Pool::new(threads)) })
+    }
+
+    /// The same, on the same threads, with the recurrent weights of its plans in this storage. Weights that a
+    /// graph's updates change stay f32.
+    pub fn at(&self, precision: Precision) -> Self {
+        Cpu { precision, ..self.clone() }
+    }
+
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The instructions that its plans use.
@@ -126,7 +139,7 @@ impl Executor for Cpu {
             return Err(unsupported(format!("{} batch sizes; at most {BATCHES_MAX} go", batches.len())));
         }
         verify(graph, &Limits { batch: largest, ..Limits::default() }).map_err(PrepareError::Invalid)?;
-        Ok(Box::new(CpuPlan::new(self.path, &self.pool, graph, &batches)?))
+        Ok(Box::new(CpuPlan::new((self.path, self.precision), &self.pool, graph, &batches)?))
     }
 
     fn prepare_sliding(

@@ -11,9 +11,11 @@ mod lower;
 mod ops;
 mod plan;
 mod pool;
+mod precision;
 
 pub use executor::{Cpu, CpuError, CpuOptions, Detected};
 pub use isa::Isa;
+pub use precision::Precision;
 
 #[cfg(test)]
 mod tests;

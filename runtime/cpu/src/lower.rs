@@ -11,22 +11,27 @@ use tract_onnx::tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
 use crate::isa::Path;
 use crate::kernel::lstm::LstmWeights;
 use crate::kernel::panels::Panels;
+use crate::kernel::recurrent::Stack;
+use crate::kernel::recurrent::weights::{Cell, Layer};
 use crate::ops::adamw::AdamW;
 use crate::ops::broadcast::Loops;
 use crate::ops::buffers::Buffers;
 use crate::ops::dropout::Dropout;
 use crate::ops::elementwise::{Binary, Select, Unary};
 use crate::ops::fused::{Fused, Kernel, plain};
-use crate::ops::lstm::{Lstm, LstmBackward, LstmForward, LstmSizes, Weights};
+use crate::ops::lstm::{LstmBackward, LstmForward, LstmSizes, Weights};
 use crate::ops::matmul::MatMul;
 use crate::ops::movement::View;
 use crate::ops::normalise::{LayerNorm, LayerNormBackward, Softmax};
+use crate::ops::recurrent::{self, Recurrent};
 use crate::ops::reduce::Reduce;
 use crate::pool::{Pool, Spare};
+use crate::precision::Precision;
 
 /// What every batch size of a plan shares.
 pub(crate) struct Context<'a> {
     pub(crate) path: Path,
+    pub(crate) precision: Precision,
     pub(crate) pool: &'a Arc<Pool>,
     pub(crate) graph: &'a Graph,
     /// The states' values, in the order of `Graph::states`.
@@ -40,18 +45,19 @@ pub(crate) struct Context<'a> {
 #[derive(Default)]
 struct Packs {
     lstm: HashMap<[Value; 3], Arc<LstmWeights>>,
+    layers: HashMap<Vec<Value>, Arc<Layer>>,
     right: HashMap<(Value, bool), Arc<Panels>>,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(
-        path: Path,
+        (path, precision): (Path, Precision),
         pool: &'a Arc<Pool>,
         graph: &'a Graph,
         states: &'a [Arc<Tensor>],
         fixed: bool,
     ) -> Self {
-        Context { path, pool, graph, states, fixed, packs: Packs::default() }
+        Context { path, precision, pool, graph, states, fixed, packs: Packs::default() }
     }
 
     /// The model's outputs are the graph's, then the updates' values.
@@ -179,11 +185,7 @@ impl Lowering<'_, '_> {
             Op::LayerNormBackward { epsilon } => {
                 self.fuse(id, node, LayerNormBackward { path, epsilon: *epsilon })
             }
-            Op::Lstm { keep } => {
-                let (pool, sizes) = (self.context.pool.clone(), self.lstm_sizes(node)?);
-                let weights = self.lstm_weights(node, sizes)?;
-                self.fuse(id, node, Lstm { path, pool, sizes, keep: *keep, weights, spare: Spare::default() })
-            }
+            Op::Lstm { .. } => self.recurrent(id, node),
             Op::LstmForward => {
                 let (pool, sizes) = (self.context.pool.clone(), self.lstm_sizes(node)?);
                 let weights = self.lstm_weights(node, sizes)?;
@@ -242,6 +244,68 @@ impl Lowering<'_, '_> {
         self.fuse(id, node, Softmax { path, logarithm, size: dims[axis], inner, lane: Mutex::default() })
     }
 
+    /// A recurrent layer, with the layers under it that serve it alone; those are skipped at their own turn.
+    fn recurrent(&mut self, id: NodeId, node: &Node) -> TractResult<()> {
+        let graph = self.context.graph;
+        if self.layer(node)?.is_some()
+            && let Some(above) = only_user(graph, id)
+            && self.layer(above)?.is_some()
+        {
+            return Ok(());
+        }
+        let mut layers = Vec::new();
+        let mut bottom = node;
+        while let Some(layer) = self.layer(bottom)? {
+            layers.insert(0, layer);
+            let below = bottom.inputs[0].node;
+            match cell(&graph.nodes[below.0 as usize].op) {
+                Some(_) if self.wire(bottom.inputs[0]).is_err() => bottom = &graph.nodes[below.0 as usize],
+                _ => break,
+            }
+        }
+        let x = self.of(bottom.inputs[0])?;
+        let path = self.context.path;
+        let (weights, inputs) = match (layers.is_empty(), cell(&node.op)) {
+            (true, Some(cell)) => {
+                let hidden = self.of(node.inputs[2])?[0];
+                (recurrent::Weights::Given { path, cell, features: x[2], hidden }, node.inputs.as_slice())
+            }
+            _ => (recurrent::Weights::Fixed(Stack { path, layers }), &bottom.inputs[..1]),
+        };
+        let op = Recurrent {
+            pool: self.context.pool.clone(),
+            batch: x[0],
+            steps: x[1],
+            weights,
+            windows: Mutex::default(),
+            spare: Spare::default(),
+        };
+        self.fuse_on(id, node, inputs, op)
+    }
+
+    /// The layer of a recurrent node whose weights never change, packed.
+    fn layer(&mut self, node: &Node) -> TractResult<Option<Arc<Layer>>> {
+        let Some(cell) = cell(&node.op) else { return Ok(None) };
+        let key = node.inputs[1..].to_vec();
+        if let Some(layer) = self.context.packs.layers.get(&key) {
+            return Ok(Some(layer.clone()));
+        }
+        let mut values = Vec::new();
+        for &value in &key {
+            match self.constant(value)? {
+                Some(value) => values.push(value),
+                None => return Ok(None),
+            }
+        }
+        let slices = values.iter().map(|v| plain(v)).collect::<TractResult<Vec<_>>>()?;
+        let [w, u, biases @ ..] = slices.as_slice() else { bail!("a recurrent op has weights") };
+        let (features, hidden) = (self.of(key[0])?[0], self.of(key[1])?[0]);
+        let form = (cell, self.context.precision);
+        let layer = Arc::new(Layer::new(self.context.path, form, (features, hidden), w, u, biases));
+        self.context.packs.layers.insert(key, layer.clone());
+        Ok(Some(layer))
+    }
+
     /// x is the first input, U the third.
     fn lstm_sizes(&self, node: &Node) -> TractResult<LstmSizes> {
         let (x, u) = (self.of(node.inputs[0])?, self.of(node.inputs[2])?);
@@ -268,9 +332,20 @@ impl Lowering<'_, '_> {
 
     /// A node of one of our kernels.
     fn fuse(&mut self, id: NodeId, node: &Node, kernel: impl Kernel) -> TractResult<()> {
+        self.fuse_on(id, node, &node.inputs, kernel)
+    }
+
+    /// A node of one of our kernels over other inputs than its own.
+    fn fuse_on(
+        &mut self,
+        id: NodeId,
+        node: &Node,
+        values: &[Value],
+        kernel: impl Kernel,
+    ) -> TractResult<()> {
         let mut inputs: TVec<OutletId> = tvec![];
         let mut lengths = Vec::new();
-        for value in &node.inputs {
+        for value in values {
             inputs.push(self.wire(*value)?);
             lengths.push(self.of(*value)?.iter().product());
         }
@@ -330,6 +405,25 @@ impl Lowering<'_, '_> {
     fn dims(&self, shape: &Shape) -> TractResult<Vec<usize>> {
         shape.at(self.batch).with_context(|| format!("{shape} overflows at batch {}", self.batch))
     }
+}
+
+/// What recurrence the op is, in the form for inference.
+fn cell(op: &Op) -> Option<Cell> {
+    match op {
+        Op::Lstm { .. } => Some(Cell::Lstm),
+        _ => None,
+    }
+}
+
+/// The recurrent node that alone reads this node's only output, as its x.
+fn only_user(graph: &Graph, id: NodeId) -> Option<&Node> {
+    let value = Value { node: id, slot: 0 };
+    let told = graph.outputs.iter().any(|(_, output)| *output == value)
+        || graph.updates.iter().any(|update| update.value == value);
+    let mut users = graph.nodes.iter().filter(|node| node.inputs.contains(&value));
+    let user = users.next().filter(|_| !told && users.next().is_none())?;
+    let alone = user.inputs[1..].iter().all(|input| *input != value);
+    (user.inputs[0] == value && alone && cell(&user.op).is_some()).then_some(user)
 }
 
 fn uses(graph: &Graph, value: Value) -> bool {

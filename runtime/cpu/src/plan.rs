@@ -13,12 +13,13 @@ use crate::isa::Path;
 use crate::lower::Context;
 use crate::ops::fused::plain;
 use crate::pool::Pool;
+use crate::precision::Precision;
 
 /// States that no seed was given for start from this one.
 const SEED: u64 = 0;
 
 pub(crate) struct CpuPlan {
-    path: Path,
+    form: (Path, Precision),
     pool: Arc<Pool>,
     graph: Graph,
     /// In the order of `Graph::states`.
@@ -38,7 +39,7 @@ struct Prepared {
 impl CpuPlan {
     /// The graph is verified at the largest of the batch sizes, which are above 0.
     pub(crate) fn new(
-        path: Path,
+        form: (Path, Precision),
         pool: &Arc<Pool>,
         graph: &Graph,
         batches: &[usize],
@@ -50,8 +51,8 @@ impl CpuPlan {
             .map_err(|e| PrepareError::Device(chain(&e)))?;
         let index = |name: &str| graph.states.iter().position(|state| state.name == name);
         let updates = graph.updates.iter().filter_map(|update| index(&update.state)).collect();
-        let prepared = prepare(path, pool, graph, &states, batches).map_err(PrepareError::Device)?;
-        Ok(CpuPlan { path, pool: pool.clone(), graph: graph.clone(), states, updates, prepared })
+        let prepared = prepare(form, pool, graph, &states, batches).map_err(PrepareError::Device)?;
+        Ok(CpuPlan { form, pool: pool.clone(), graph: graph.clone(), states, updates, prepared })
     }
 
     fn check_arguments(&self, batch: usize, inputs: &[&[f32]], outputs: usize) -> Result<(), RunError> {
@@ -117,7 +118,7 @@ impl Plan for CpuPlan {
         if is_fixed(&self.graph) && !states.is_empty() {
             let batches: Vec<usize> = self.prepared.keys().copied().collect();
             self.prepared =
-                prepare(self.path, &self.pool, &self.graph, &replaced, &batches).map_err(RunError::Device)?;
+                prepare(self.form, &self.pool, &self.graph, &replaced, &batches).map_err(RunError::Device)?;
         }
         self.states = replaced;
         Ok(())
@@ -175,14 +176,14 @@ fn is_fixed(graph: &Graph) -> bool {
 }
 
 fn prepare(
-    path: Path,
+    form: (Path, Precision),
     pool: &Arc<Pool>,
     graph: &Graph,
     states: &[Arc<TractTensor>],
     batches: &[usize],
 ) -> Result<BTreeMap<usize, Prepared>, String> {
     guard(|| {
-        let mut context = Context::new(path, pool, graph, states, is_fixed(graph));
+        let mut context = Context::new(form, pool, graph, states, is_fixed(graph));
         let mut prepared = BTreeMap::new();
         for &batch in batches {
             let plan: Arc<TypedSimplePlan> = context.lower(batch)?.into_runnable()?;

@@ -138,9 +138,9 @@ pub(crate) fn rows_per_tile(path: Path) -> usize {
         #[cfg(target_arch = "x86_64")]
         crate::Isa::Avx2 => super::simd::Avx2::ROWS,
         #[cfg(target_arch = "x86_64")]
-        crate::Isa::Avx512 => super::simd::Avx512::ROWS,
+        crate::Isa::Avx512 | crate::Isa::Avx512Bf16 => super::simd::Avx512::ROWS,
         #[cfg(not(target_arch = "x86_64"))]
-        crate::Isa::Avx2 | crate::Isa::Avx512 => super::simd::Portable::ROWS,
+        crate::Isa::Avx2 | crate::Isa::Avx512 | crate::Isa::Avx512Bf16 => super::simd::Portable::ROWS,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The LSTM forward: each step's recurrent product and its activations in one pass over tiles.
+//! The LSTM forward of training, which keeps what the backward needs: each step's recurrent product and its
+//! activations in one pass over tiles.
 //!
 //! i, f, o = σ(·), g = tanh(·) of x·W + h·U + b;  c ← f·c + i·g;  h ← o·tanh(c).
 #![allow(unsafe_code)]
@@ -48,22 +49,18 @@ impl LstmWeights {
     }
 }
 
-/// Where the steps' results go, for the rows of one shard.
-pub(crate) enum LstmOutput<'a> {
-    /// `[rows, H]`
-    Last(&'a mut [f32]),
-    /// `[rows, T, H]`
-    Sequence(&'a mut [f32]),
-    /// h `[rows, T, H]`, c `[rows, T, H]`, gates `[rows, T, 4H]`
-    Training { h: &'a mut [f32], c: &'a mut [f32], gates: &'a mut [f32] },
+/// Where the steps' results go, for the rows of one shard: h `[rows, T, H]`, c `[rows, T, H]`, the gates
+/// `[rows, T, 4H]`.
+pub(crate) struct LstmOutput<'a> {
+    pub(crate) h: &'a mut [f32],
+    pub(crate) c: &'a mut [f32],
+    pub(crate) gates: &'a mut [f32],
 }
 
 /// Buffers that a shard reuses from run to run.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LstmScratch {
     hoisted: Aligned,
-    cell: Aligned,
-    hidden: [Aligned; 2],
     pack: Aligned,
 }
 
@@ -73,14 +70,16 @@ pub(crate) fn lstm_forward(
     weights: &LstmWeights,
     (rows, steps): (usize, usize),
     x: &[f32],
-    output: &mut LstmOutput<'_>,
+    output: LstmOutput<'_>,
     scratch: &mut LstmScratch,
 ) {
     let (features, hidden) = (weights.features, weights.hidden);
     if rows == 0 || steps == 0 || hidden == 0 {
         return;
     }
+    let LstmOutput { h, c, gates } = output;
     assert_eq!(x.len(), rows * steps * features);
+    assert!(h.len() == rows * steps * hidden && c.len() == h.len() && gates.len() == 4 * h.len());
     let columns = weights.input.columns();
     assert_eq!(weights.recurrent.width(), 4 * path.lanes());
     let hoist = rows < ROWS_TO_FUSE;
@@ -90,7 +89,7 @@ pub(crate) fn lstm_forward(
         let start = Start::Bias(&weights.bias);
         gemm(path, left, &weights.input, &mut scratch.hoisted, columns, start, &mut scratch.pack);
     }
-    let places = Places::new(output, (rows, steps, hidden), scratch);
+    let places = Places { h: h.as_mut_ptr(), c: c.as_mut_ptr(), gates: gates.as_mut_ptr() };
     for t in 0..steps {
         let mut step = places.at(t, steps, hidden);
         step.rows = rows;
@@ -112,77 +111,33 @@ pub(crate) fn lstm_forward(
     }
 }
 
-/// The buffers of h, c and the gates: a base and how far rows and steps are apart.
+/// The buffers of h, c and the gates.
 struct Places {
     h: *mut f32,
     c: *mut f32,
     gates: *mut f32,
-    sequence: bool,
-    cell_sequence: bool,
-    scratch: [*mut f32; 2],
 }
 
 impl Places {
-    fn new(
-        output: &mut LstmOutput<'_>,
-        (rows, steps, hidden): (usize, usize, usize),
-        scratch: &mut LstmScratch,
-    ) -> Self {
-        scratch.cell.resize(rows * hidden);
-        let mut places = Places {
-            h: std::ptr::null_mut(),
-            c: scratch.cell.as_mut_ptr(),
-            gates: std::ptr::null_mut(),
-            sequence: true,
-            cell_sequence: false,
-            scratch: [std::ptr::null_mut(); 2],
-        };
-        match output {
-            LstmOutput::Last(h) => {
-                assert_eq!(h.len(), rows * hidden);
-                scratch.hidden.iter_mut().for_each(|buffer| buffer.resize(rows * hidden));
-                let [even, odd] = &mut scratch.hidden;
-                places.scratch = [even.as_mut_ptr(), odd.as_mut_ptr()];
-                (places.h, places.sequence) = (h.as_mut_ptr(), false);
-            }
-            LstmOutput::Sequence(h) => {
-                assert_eq!(h.len(), rows * steps * hidden);
-                places.h = h.as_mut_ptr();
-            }
-            LstmOutput::Training { h, c, gates } => {
-                assert!(h.len() == rows * steps * hidden && c.len() == h.len() && gates.len() == 4 * h.len());
-                (places.h, places.c, places.gates) = (h.as_mut_ptr(), c.as_mut_ptr(), gates.as_mut_ptr());
-                places.cell_sequence = true;
-            }
-        }
-        places
-    }
-
     /// The pointers of step t; those of the step before are null at the first.
     fn at(&self, t: usize, steps: usize, hidden: usize) -> Step {
-        let row = if self.sequence { steps * hidden } else { hidden };
-        let h_at = |t: usize| match self.sequence {
-            true => self.h.wrapping_add(t * hidden),
-            false if t + 1 == steps => self.h,
-            false => self.scratch[t % 2],
+        let (h, c) = (self.h.wrapping_add(t * hidden), self.c.wrapping_add(t * hidden));
+        let before = |now: *mut f32| {
+            if t == 0 { std::ptr::null() } else { now.wrapping_sub(hidden).cast_const() }
         };
-        let c_at = |t: usize| self.c.wrapping_add(if self.cell_sequence { t * hidden } else { 0 });
-        let gates = if self.gates.is_null() { self.gates } else { self.gates.wrapping_add(t * 4 * hidden) };
         Step {
-            h: if t == 0 { std::ptr::null() } else { h_at(t - 1).cast_const() },
-            h_out: h_at(t),
-            h_row: row,
-            c: if t == 0 { std::ptr::null() } else { c_at(t - 1).cast_const() },
-            c_out: c_at(t),
-            c_row: if self.cell_sequence { steps * hidden } else { hidden },
-            gates,
-            gates_row: steps * 4 * hidden,
+            h: before(h),
+            h_out: h,
+            c: before(c),
+            c_out: c,
+            row: steps * hidden,
+            gates: self.gates.wrapping_add(t * 4 * hidden),
             ..Step::default()
         }
     }
 }
 
-/// One step for all rows. `h` and `c` are null at the first step, `gates` where they aren't kept.
+/// One step for all rows. `h` and `c` are null at the first step.
 struct Step {
     rows: usize,
     units: usize,
@@ -195,12 +150,11 @@ struct Step {
     start_row: usize,
     h: *const f32,
     h_out: *mut f32,
-    h_row: usize,
     c: *const f32,
     c_out: *mut f32,
-    c_row: usize,
+    /// Numbers from row to row of h and c; the gates' are four times as many.
+    row: usize,
     gates: *mut f32,
-    gates_row: usize,
 }
 
 impl Default for Step {
@@ -218,12 +172,10 @@ impl Default for Step {
             start_row: 0,
             h: none,
             h_out: none_mut,
-            h_row: 0,
             c: none,
             c_out: none_mut,
-            c_row: 0,
+            row: 0,
             gates: none_mut,
-            gates_row: 0,
         }
     }
 }
@@ -287,7 +239,7 @@ unsafe fn product<S: Simd, const R: usize>(s: &Step, panel: usize, row: usize, o
         }
         if !s.h.is_null() {
             let b = s.recurrent.add(panel * s.units * width);
-            accumulate::<S, R, 4>(&mut sums, s.h.add(row * s.h_row), s.h_row, 1, b, width, s.units);
+            accumulate::<S, R, 4>(&mut sums, s.h.add(row * s.row), s.row, 1, b, width, s.units);
         }
         for (row, sums) in sums.iter().enumerate() {
             for (v, sum) in sums.iter().enumerate() {
@@ -341,16 +293,14 @@ unsafe fn activate<S: Simd>(s: &Step, panel: usize, row: usize, count: usize, su
             let o = sigmoid::<S>(S::load(sums.add(3 * S::LANES)));
             let mut c = S::mul(i, g);
             if !s.c.is_null() {
-                c = S::fma(f, S::load_first(s.c.add(row * s.c_row + first), lanes), c);
+                c = S::fma(f, S::load_first(s.c.add(row * s.row + first), lanes), c);
             }
             let h = S::mul(o, tanh::<S>(c));
-            S::store_first(s.c_out.add(row * s.c_row + first), lanes, c);
-            S::store_first(s.h_out.add(row * s.h_row + first), lanes, h);
-            if !s.gates.is_null() {
-                let gates = s.gates.add(row * s.gates_row + first);
-                for (gate, value) in [i, f, g, o].into_iter().enumerate() {
-                    S::store_first(gates.add(gate * s.units), lanes, value);
-                }
+            S::store_first(s.c_out.add(row * s.row + first), lanes, c);
+            S::store_first(s.h_out.add(row * s.row + first), lanes, h);
+            let gates = s.gates.add(row * 4 * s.row + first);
+            for (gate, value) in [i, f, g, o].into_iter().enumerate() {
+                S::store_first(gates.add(gate * s.units), lanes, value);
             }
         }
     }

@@ -12,4 +12,5 @@ pub(crate) mod lstm;
 pub(crate) mod lstm_backward;
 pub(crate) mod normalise;
 pub(crate) mod panels;
+pub(crate) mod recurrent;
 pub(crate) mod simd;

@@ -13,7 +13,7 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
+pub(crate) use avx512::{Avx512, Avx512Bf16};
 pub(crate) use portable::Portable;
 
 /// A vector of [`Simd::LANES`] f32.
@@ -54,28 +54,55 @@ pub(crate) trait Simd: Copy {
     unsafe fn select_less(x: Self::V, y: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// The lanes added up in a fixed order.
     unsafe fn sum(a: Self::V) -> f32;
+
+    // A lane may also hold a pair of 16-bit numbers, the even one in the lower half, or an i32.
+
+    /// sum + a₀·b₀ + a₁·b₁ for pairs of bf16. Each machine's own rounding; subnormals may count as 0.
+    unsafe fn dot_bf16(sum: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    /// Pairs of i16 from 2 · LANES bytes, each an i8.
+    unsafe fn load_i8_pairs(p: *const u8) -> Self::V;
+    /// sum + a₀·b₀ + a₁·b₁ for pairs of i16 and i32 sums: exact, wrapping.
+    unsafe fn dot_i16(sum: Self::V, a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn from_i32(a: Self::V) -> Self::V;
+    /// The first `n` lanes rounded to bf16, ties to even; subnormals may become 0.
+    unsafe fn store_bf16(p: *mut u16, n: usize, v: Self::V);
+    /// The first `n` lanes rounded to i16, ties to even, for |v| ≤ 32767.
+    unsafe fn store_i16(p: *mut u16, n: usize, v: Self::V);
 }
 
 /// `kernel!(fn name(args) = generic)` makes `name(path, args)`, which runs `generic::<S>(args)` compiled
-/// for the path's instructions. It is as unsafe as `generic`.
+/// for the path's instructions; `generic, T, …` passes on types: `generic::<S, T, …>`. It is as unsafe as
+/// `generic`.
 macro_rules! kernel {
-    ($(#[$meta:meta])* unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $generic:ident) => {
+    (
+        $(#[$meta:meta])* unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?
+        = $generic:ident $(, $extra:ty)*
+    ) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
         unsafe fn $name(path: $crate::isa::Path, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512bf16,avx512vnni,avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+            unsafe fn avx512_bf16($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the features are on, the arguments are the caller's.
+                unsafe { $generic::<$crate::kernel::simd::Avx512Bf16 $(, $extra)*>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             unsafe fn avx512($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: the features are on, the arguments are the caller's.
-                unsafe { $generic::<$crate::kernel::simd::Avx512>($($arg),*) }
+                unsafe { $generic::<$crate::kernel::simd::Avx512 $(, $extra)*>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             unsafe fn avx2($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: the features are on, the arguments are the caller's.
-                unsafe { $generic::<$crate::kernel::simd::Avx2>($($arg),*) }
+                unsafe { $generic::<$crate::kernel::simd::Avx2 $(, $extra)*>($($arg),*) }
             }
             match path.isa() {
+                // SAFETY: a `Path` exists only for instructions that the machine has.
+                #[cfg(target_arch = "x86_64")]
+                $crate::Isa::Avx512Bf16 => unsafe { avx512_bf16($($arg),*) },
                 // SAFETY: a `Path` exists only for instructions that the machine has.
                 #[cfg(target_arch = "x86_64")]
                 $crate::Isa::Avx512 => unsafe { avx512($($arg),*) },
@@ -83,7 +110,7 @@ macro_rules! kernel {
                 #[cfg(target_arch = "x86_64")]
                 $crate::Isa::Avx2 => unsafe { avx2($($arg),*) },
                 // SAFETY: the portable vectors need nothing, the arguments are the caller's.
-                _ => unsafe { $generic::<$crate::kernel::simd::Portable>($($arg),*) },
+                _ => unsafe { $generic::<$crate::kernel::simd::Portable $(, $extra)*>($($arg),*) },
             }
         }
     };

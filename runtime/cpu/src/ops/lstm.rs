@@ -1,8 +1,6 @@
-//! The LSTM ops: inference, the forward that keeps what the backward needs, and the backward.
+//! The LSTM in training: the forward that keeps what the backward needs, and the backward.
 
 use std::sync::{Arc, Mutex, PoisonError};
-
-use graph::Keep;
 
 use super::fused::Kernel;
 use crate::isa::Path;
@@ -71,46 +69,6 @@ impl Weights {
     }
 }
 
-/// x, W, U, b → the last h or all of them.
-#[derive(Debug)]
-pub(crate) struct Lstm {
-    pub(crate) path: Path,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) sizes: LstmSizes,
-    pub(crate) keep: Keep,
-    pub(crate) weights: Weights,
-    pub(crate) spare: Spare<LstmScratch>,
-}
-
-impl Kernel for Lstm {
-    fn name(&self) -> &'static str {
-        "lstm"
-    }
-
-    fn run(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) {
-        let LstmSizes { steps, features, hidden, .. } = self.sizes;
-        let rows = self.sizes.forward_rows(self.pool.threads());
-        let row_size = match self.keep {
-            Keep::Last => hidden,
-            Keep::Sequence => steps * hidden,
-        };
-        let tasks: Vec<_> =
-            inputs[0].chunks(rows * steps * features).zip(outputs[0].chunks_mut(rows * row_size)).collect();
-        self.weights.with(self.path, self.sizes.inputs(), inputs, |weights| {
-            self.pool.run(tasks, |(x, h)| {
-                let count = h.len() / row_size;
-                let mut output = match self.keep {
-                    Keep::Last => LstmOutput::Last(h),
-                    Keep::Sequence => LstmOutput::Sequence(h),
-                };
-                self.spare.with(|scratch| {
-                    lstm_forward(self.path, weights, (count, steps), x, &mut output, scratch);
-                });
-            });
-        });
-    }
-}
-
 /// x, W, U, b → h, c, gates.
 #[derive(Debug)]
 pub(crate) struct LstmForward {
@@ -136,9 +94,9 @@ impl Kernel for LstmForward {
         self.weights.with(self.path, self.sizes.inputs(), inputs, |weights| {
             self.pool.run(tasks, |(x, ((h, c), gates))| {
                 let count = h.len() / (steps * hidden);
-                let mut output = LstmOutput::Training { h, c, gates };
+                let output = LstmOutput { h, c, gates };
                 self.spare.with(|scratch| {
-                    lstm_forward(self.path, weights, (count, steps), x, &mut output, scratch);
+                    lstm_forward(self.path, weights, (count, steps), x, output, scratch);
                 });
             });
         });

@@ -10,4 +10,5 @@ pub(crate) mod lstm;
 pub(crate) mod matmul;
 pub(crate) mod movement;
 pub(crate) mod normalise;
+pub(crate) mod recurrent;
 pub(crate) mod reduce;

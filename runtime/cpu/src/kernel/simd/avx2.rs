@@ -138,4 +138,77 @@ impl Simd for Avx2 {
             _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
         }
     }
+    #[inline(always)]
+    unsafe fn dot_bf16(sum: __m256, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe {
+            let (a, b) = (_mm256_castps_si256(a), _mm256_castps_si256(b));
+            let odd = _mm256_set1_epi32(-65536);
+            let (a_odd, b_odd) = (_mm256_and_si256(a, odd), _mm256_and_si256(b, odd));
+            let (a, b) = (_mm256_slli_epi32::<16>(a), _mm256_slli_epi32::<16>(b));
+            let sum = _mm256_fmadd_ps(_mm256_castsi256_ps(a_odd), _mm256_castsi256_ps(b_odd), sum);
+            _mm256_fmadd_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b), sum)
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8_pairs(p: *const u8) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_castsi256_ps(_mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast()))) }
+    }
+    #[inline(always)]
+    unsafe fn dot_i16(sum: __m256, a: __m256, b: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe {
+            let product = _mm256_madd_epi16(_mm256_castps_si256(a), _mm256_castps_si256(b));
+            _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), product))
+        }
+    }
+    #[inline(always)]
+    unsafe fn from_i32(a: __m256) -> __m256 {
+        // SAFETY: see above.
+        unsafe { _mm256_cvtepi32_ps(_mm256_castps_si256(a)) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, n: usize, v: __m256) {
+        // SAFETY: see above.
+        unsafe {
+            let bits = _mm256_castps_si256(v);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(v, v);
+            let bits = _mm256_blendv_ps(
+                _mm256_castsi256_ps(rounded),
+                _mm256_castsi256_ps(_mm256_set1_epi32(0x7fc0_0000)),
+                nan,
+            );
+            let bits = _mm256_srli_epi32::<16>(_mm256_castps_si256(bits));
+            let low = _mm256_castsi256_si128(bits);
+            store_first_u16(p, n, _mm_packus_epi32(low, _mm256_extracti128_si256::<1>(bits)));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(p: *mut u16, n: usize, v: __m256) {
+        // SAFETY: see above.
+        unsafe {
+            let whole = _mm256_cvtps_epi32(v);
+            let low = _mm256_castsi256_si128(whole);
+            store_first_u16(p, n, _mm_packs_epi32(low, _mm256_extracti128_si256::<1>(whole)));
+        }
+    }
+}
+
+/// The first n of eight.
+#[inline(always)]
+unsafe fn store_first_u16(p: *mut u16, n: usize, v: __m128i) {
+    debug_assert!(n <= 8);
+    // SAFETY: the caller owns n numbers at p.
+    unsafe {
+        if n == 8 {
+            _mm_storeu_si128(p.cast(), v);
+        } else {
+            let mut lanes = [0u16; 8];
+            _mm_storeu_si128(lanes.as_mut_ptr().cast(), v);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
+        }
+    }
 }

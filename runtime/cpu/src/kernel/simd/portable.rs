@@ -142,4 +142,49 @@ impl Simd for Portable {
     unsafe fn sum(a: Four) -> f32 {
         (a.0[0] + a.0[2]) + (a.0[1] + a.0[3])
     }
+    #[inline(always)]
+    unsafe fn dot_bf16(sum: Four, a: Four, b: Four) -> Four {
+        let odd = |v: f32| f32::from_bits(v.to_bits() & 0xffff_0000);
+        let even = |v: f32| f32::from_bits(v.to_bits() << 16);
+        let (a_odd, a_even) = (map(a, odd), map(a, even));
+        // SAFETY: this needs nothing.
+        unsafe { Self::fma(a_even, map(b, even), Self::fma(a_odd, map(b, odd), sum)) }
+    }
+    #[inline(always)]
+    unsafe fn load_i8_pairs(p: *const u8) -> Four {
+        // SAFETY: the caller owns eight bytes at p.
+        let bytes = unsafe { p.cast::<[[i8; 2]; 4]>().read_unaligned() };
+        Four(bytes.map(|[even, odd]| {
+            f32::from_bits(u32::from(i16::from(even) as u16) | u32::from(i16::from(odd) as u16) << 16)
+        }))
+    }
+    #[inline(always)]
+    unsafe fn dot_i16(sum: Four, a: Four, b: Four) -> Four {
+        let halves = |v: f32| [(v.to_bits() as u16) as i16, (v.to_bits() >> 16) as u16 as i16].map(i32::from);
+        let product = zip(a, b, |a, b| {
+            let (a, b) = (halves(a), halves(b));
+            f32::from_bits((a[0] * b[0] + a[1] * b[1]) as u32)
+        });
+        zip(sum, product, |sum, x| f32::from_bits(sum.to_bits().wrapping_add(x.to_bits())))
+    }
+    #[inline(always)]
+    unsafe fn from_i32(a: Four) -> Four {
+        map(a, |a| a.to_bits() as i32 as f32)
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u16, n: usize, v: Four) {
+        for (i, x) in v.0.iter().enumerate().take(n) {
+            let bits = x.to_bits();
+            let rounded = (bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16) as u16;
+            // SAFETY: the caller owns n numbers at p.
+            unsafe { *p.add(i) = if x.is_nan() { 0x7fc0 } else { rounded } };
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(p: *mut u16, n: usize, v: Four) {
+        for (i, x) in v.0.iter().enumerate().take(n) {
+            // SAFETY: the caller owns n numbers at p.
+            unsafe { *p.add(i) = x.round_ties_even() as i16 as u16 };
+        }
+    }
 }
