@@ -20,6 +20,7 @@ pub mod reference;
 pub mod rewrite;
 pub mod shape;
 pub mod shape_rule;
+pub mod sliding;
 pub mod tensor;
 #[cfg(test)]
 mod testing;
