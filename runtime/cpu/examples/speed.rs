@@ -84,9 +84,9 @@ fn main() {
     let isa = arguments.next().map(|name| {
         Isa::ALL.into_iter().find(|isa| isa.name() == name).expect("the second is an instruction set")
     });
-    let precision = arguments.next().map_or(Precision::F32, |name| {
-        Precision::from_name(&name).expect("the third is f32, bf16 or int8")
-    });
+    let precision = arguments
+        .next()
+        .map_or(Precision::F32, |name| Precision::from_name(&name).expect("the third is f32, bf16 or int8"));
     let cpu = Cpu::new(CpuOptions { threads, isa }).expect("the machine can run it").at(precision);
     println!("{}; {threads} threads, {}, {precision}", Cpu::detected(), cpu.isa());
     for batch in [1, 64, 256] {

@@ -11,6 +11,7 @@ use crate::isa::{Isa, Path};
 use crate::plan::CpuPlan;
 use crate::pool::Pool;
 use crate::precision::Precision;
+use crate::sliding::CpuSliding;
 
 /// More threads than this are never made.
 const THREADS_MAX: usize = 64;
@@ -142,14 +143,34 @@ impl Executor for Cpu {
         Ok(Box::new(CpuPlan::new((self.path, self.precision), &self.pool, graph, &batches)?))
     }
 
+    /// Recurrent stacks and causal convolutions slide; other graphs are recomputed for each row.
     fn prepare_sliding(
         &self,
         graph: &Graph,
         window: usize,
         streams: usize,
     ) -> Result<Box<dyn SlidingPlan>, PrepareError> {
-        let plan = self.prepare(graph, &[1])?;
-        Ok(Box::new(Recompute::new(graph, plan, window, streams)?))
+        verify(graph, &Limits::default()).map_err(PrepareError::Invalid)?;
+        let form = (self.path, self.precision);
+        match CpuSliding::new(form, &self.pool, graph, (window, streams), false) {
+            Ok(plan) => Ok(Box::new(plan)),
+            Err(PrepareError::Unsupported { .. }) => {
+                let plan = self.prepare(graph, &[1])?;
+                Ok(Box::new(Recompute::new(graph, plan, window, streams)?))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn prepare_carried(
+        &self,
+        graph: &Graph,
+        window: usize,
+        streams: usize,
+    ) -> Result<Box<dyn SlidingPlan>, PrepareError> {
+        verify(graph, &Limits::default()).map_err(PrepareError::Invalid)?;
+        let form = (self.path, self.precision);
+        Ok(Box::new(CpuSliding::new(form, &self.pool, graph, (window, streams), true)?))
     }
 }
 

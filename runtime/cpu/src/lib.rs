@@ -12,6 +12,8 @@ mod ops;
 mod plan;
 mod pool;
 mod precision;
+mod program;
+mod sliding;
 
 pub use executor::{Cpu, CpuError, CpuOptions, Detected};
 pub use isa::Isa;

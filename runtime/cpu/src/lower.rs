@@ -14,17 +14,13 @@ use crate::kernel::panels::Panels;
 use crate::kernel::recurrent::Stack;
 use crate::kernel::recurrent::weights::{Cell, Layer};
 use crate::ops::adamw::AdamW;
-use crate::ops::broadcast::Loops;
 use crate::ops::buffers::Buffers;
-use crate::ops::dropout::Dropout;
-use crate::ops::elementwise::{Binary, Select, Unary};
 use crate::ops::fused::{Fused, Kernel, plain};
 use crate::ops::lstm::{LstmBackward, LstmForward, LstmSizes, Weights};
 use crate::ops::matmul::MatMul;
-use crate::ops::movement::View;
-use crate::ops::normalise::{LayerNorm, LayerNormBackward, Softmax};
+use crate::ops::normalise::LayerNormBackward;
+use crate::ops::plain_kernel;
 use crate::ops::recurrent::{self, Recurrent};
-use crate::ops::reduce::Reduce;
 use crate::pool::{Pool, Spare};
 use crate::precision::Precision;
 
@@ -131,27 +127,24 @@ impl Lowering<'_, '_> {
                 let outlet = self.model.add_const(name, value)?;
                 self.bind(id, &[outlet])
             }
-            Op::Unary(op) => self.fuse(id, node, Unary { path, op: *op }),
-            Op::Binary(op) => {
-                let loops = Loops::new(&self.out(node)?, [&self.of(x(0))?, &self.of(x(1))?]);
-                self.fuse(id, node, Binary { op: *op, loops })
-            }
-            Op::Select => {
-                let loops = Loops::new(&self.out(node)?, [&self.of(x(0))?, &self.of(x(1))?, &self.of(x(2))?]);
-                self.fuse(id, node, Select { loops })
-            }
-            Op::Dropout { rate, salt } => self.fuse(id, node, Dropout { rate: *rate, salt: *salt }),
-            Op::Broadcast { .. } => {
-                let loops = Loops::new(&self.out(node)?, [&self.of(x(0))?]);
-                self.fuse(id, node, View { name: "broadcast", loops })
+            Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Select
+            | Op::Dropout { .. }
+            | Op::Broadcast { .. }
+            | Op::Transpose { .. }
+            | Op::Reduce { .. }
+            | Op::Softmax { .. }
+            | Op::LogSoftmax { .. }
+            | Op::LayerNorm { .. } => {
+                let inputs =
+                    node.inputs.iter().map(|&value| self.of(value)).collect::<TractResult<Vec<_>>>()?;
+                let kernel = plain_kernel(path, &node.op, &inputs, &self.out(node)?);
+                self.fuse_on(id, node, &node.inputs, kernel.context("a plain op without a kernel")?)
             }
             Op::Reshape { .. } => {
                 let outlet = self.wire(x(0))?;
                 self.bind(id, &[outlet])
-            }
-            Op::Transpose { axes } => {
-                let loops = Loops::transposed(&self.of(x(0))?, axes);
-                self.fuse(id, node, View { name: "transpose", loops })
             }
             Op::Slice { axis, start, end } => {
                 let input = self.shaped(&name, x(0))?;
@@ -172,16 +165,6 @@ impl Lowering<'_, '_> {
                 self.stock(id, name, TypedConcat::new(*axis), &inputs)
             }
             Op::MatMul { transpose_a, transpose_b } => self.matmul(id, node, *transpose_a, *transpose_b),
-            Op::Reduce { op, axes, keep: _ } => {
-                let from = self.of(x(0))?;
-                let mut kept = from.clone();
-                axes.iter().for_each(|&axis| kept[axis] = 1);
-                let count = axes.iter().map(|&axis| from[axis]).product();
-                self.fuse(id, node, Reduce { op: *op, loops: Loops::new(&from, [&kept]), count })
-            }
-            Op::Softmax { axis } => self.softmax(id, node, *axis, false),
-            Op::LogSoftmax { axis } => self.softmax(id, node, *axis, true),
-            Op::LayerNorm { epsilon } => self.fuse(id, node, LayerNorm { path, epsilon: *epsilon }),
             Op::LayerNormBackward { epsilon } => {
                 self.fuse(id, node, LayerNormBackward { path, epsilon: *epsilon })
             }
@@ -237,13 +220,6 @@ impl Lowering<'_, '_> {
         self.fuse(id, node, op)
     }
 
-    fn softmax(&mut self, id: NodeId, node: &Node, axis: usize, logarithm: bool) -> TractResult<()> {
-        let dims = self.out(node)?;
-        let inner = dims[axis + 1..].iter().product();
-        let path = self.context.path;
-        self.fuse(id, node, Softmax { path, logarithm, size: dims[axis], inner, lane: Mutex::default() })
-    }
-
     /// A recurrent layer, with the layers under it that serve it alone; those are skipped at their own turn.
     fn recurrent(&mut self, id: NodeId, node: &Node) -> TractResult<()> {
         let graph = self.context.graph;
@@ -280,7 +256,7 @@ impl Lowering<'_, '_> {
             windows: Mutex::default(),
             spare: Spare::default(),
         };
-        self.fuse_on(id, node, inputs, op)
+        self.fuse_on(id, node, inputs, Arc::new(op))
     }
 
     /// The layer of a recurrent node whose weights never change, packed.
@@ -332,7 +308,7 @@ impl Lowering<'_, '_> {
 
     /// A node of one of our kernels.
     fn fuse(&mut self, id: NodeId, node: &Node, kernel: impl Kernel) -> TractResult<()> {
-        self.fuse_on(id, node, &node.inputs, kernel)
+        self.fuse_on(id, node, &node.inputs, Arc::new(kernel))
     }
 
     /// A node of one of our kernels over other inputs than its own.
@@ -341,7 +317,7 @@ impl Lowering<'_, '_> {
         id: NodeId,
         node: &Node,
         values: &[Value],
-        kernel: impl Kernel,
+        kernel: Arc<dyn Kernel>,
     ) -> TractResult<()> {
         let mut inputs: TVec<OutletId> = tvec![];
         let mut lengths = Vec::new();

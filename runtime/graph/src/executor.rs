@@ -24,6 +24,19 @@ pub trait Executor: Send + Sync {
         window: usize,
         streams: usize,
     ) -> Result<Box<dyn SlidingPlan>, PrepareError>;
+
+    /// As `prepare_sliding`, but recurrent layers never start again: their state is carried from row to row, and
+    /// predictions come from the `window`-th row on. Another function of the rows than the graph's own over a
+    /// window, and far less work for each; who owns the model chooses.
+    fn prepare_carried(
+        &self,
+        _graph: &Graph,
+        _window: usize,
+        _streams: usize,
+    ) -> Result<Box<dyn SlidingPlan>, PrepareError> {
+        let reason = format!("{} has no mode that carries a state on", self.name());
+        Err(PrepareError::Unsupported { op: "carried".into(), reason })
+    }
 }
 
 /// A prepared graph. One thread at a time.

@@ -93,11 +93,17 @@ enum Part {
     Fixed(Tensor),
     /// A row for each place: place i is the front's `value` of the window's row i + `shift`, if i is in
     /// `valid`; without the time axis.
-    Rows { value: Value, shift: isize, valid: (isize, isize) },
+    Rows {
+        value: Value,
+        shift: isize,
+        valid: (isize, isize),
+    },
     /// No time axis: the front's value at the newest row.
     Now(Value),
     /// The sequence of the newest layer, of which `from..` is kept.
-    Sequence { from: usize },
+    Sequence {
+        from: usize,
+    },
     /// A value of the head.
     Head(Value),
 }
@@ -242,7 +248,9 @@ impl<'a> Splitter<'a> {
             match &node.op {
                 Op::Slice { axis: 1, start, end } => return Ok(moved(*start, 1, end - start)),
                 Op::Pad { axis: 1, before, after } => return Ok(moved(*before, -1, len + before + after)),
-                Op::Reshape { shape } if shape.dims().get(1) != Some(&Dim::Fixed(len)) || shape.rank() < 3 => {
+                Op::Reshape { shape }
+                    if shape.dims().get(1) != Some(&Dim::Fixed(len)) || shape.rank() < 3 =>
+                {
                     return self.leave_time(node, len, parts);
                 }
                 _ => {}

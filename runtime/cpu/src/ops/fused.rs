@@ -28,12 +28,12 @@ pub(crate) struct Fused {
 impl Fused {
     /// `inputs` are the lengths, `outputs` the shapes.
     pub(crate) fn new(
-        kernel: impl Kernel,
+        kernel: Arc<dyn Kernel>,
         inputs: Vec<usize>,
         outputs: Vec<Vec<usize>>,
         buffers: &Arc<Buffers>,
     ) -> Self {
-        Fused { kernel: Arc::new(kernel), inputs, outputs, buffers: buffers.clone() }
+        Fused { kernel, inputs, outputs, buffers: buffers.clone() }
     }
 }
 

@@ -12,3 +12,54 @@ pub(crate) mod movement;
 pub(crate) mod normalise;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
+
+use std::sync::{Arc, Mutex};
+
+use graph::Op;
+
+use crate::isa::Path;
+use broadcast::Loops;
+use fused::Kernel;
+
+/// The kernel of an op that has no weights to pack and moves nothing: from the shapes of its inputs and of its
+/// output. `None` for the others.
+pub(crate) fn plain_kernel(
+    path: Path,
+    op: &Op,
+    inputs: &[Vec<usize>],
+    output: &[usize],
+) -> Option<Arc<dyn Kernel>> {
+    let softmax = |axis: usize, logarithm: bool| {
+        let (size, inner) = (output[axis], output[axis + 1..].iter().product());
+        normalise::Softmax { path, logarithm, size, inner, lane: Mutex::default() }
+    };
+    Some(match op {
+        Op::Unary(op) => Arc::new(elementwise::Unary { path, op: *op }),
+        Op::Binary(op) => {
+            let loops = Loops::new(output, [&inputs[0], &inputs[1]]);
+            Arc::new(elementwise::Binary { op: *op, loops })
+        }
+        Op::Select => {
+            let loops = Loops::new(output, [&inputs[0], &inputs[1], &inputs[2]]);
+            Arc::new(elementwise::Select { loops })
+        }
+        Op::Dropout { rate, salt } => Arc::new(dropout::Dropout { rate: *rate, salt: *salt }),
+        Op::Broadcast { .. } => {
+            Arc::new(movement::View { name: "broadcast", loops: Loops::new(output, [&inputs[0]]) })
+        }
+        Op::Transpose { axes } => {
+            Arc::new(movement::View { name: "transpose", loops: Loops::transposed(&inputs[0], axes) })
+        }
+        Op::Reduce { op, axes, keep: _ } => {
+            let from = &inputs[0];
+            let mut kept = from.clone();
+            axes.iter().for_each(|&axis| kept[axis] = 1);
+            let count = axes.iter().map(|&axis| from[axis]).product();
+            Arc::new(reduce::Reduce { op: *op, loops: Loops::new(from, [&kept]), count })
+        }
+        Op::Softmax { axis } => Arc::new(softmax(*axis, false)),
+        Op::LogSoftmax { axis } => Arc::new(softmax(*axis, true)),
+        Op::LayerNorm { epsilon } => Arc::new(normalise::LayerNorm { path, epsilon: *epsilon }),
+        _ => return None,
+    })
+}

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fused::Kernel;
 use crate::isa::Path;
+use crate::kernel::recurrent::Stack;
 use crate::kernel::recurrent::batch::{BatchScratch, forward};
 use crate::kernel::recurrent::weights::{Cell, Layer};
 use crate::kernel::recurrent::window::{Window, WindowScratch};
-use crate::kernel::recurrent::Stack;
 use crate::pool::{Pool, Spare};
 use crate::precision::Precision;
 

@@ -29,7 +29,8 @@ fn convolution(b: &mut Builder, x: Value, width: usize, dilation: usize) -> Valu
     let all = b.concat(&taps, 2).unwrap();
     let name = format!("w{dilation}");
     let w = weights(b, &name, &[3 * depth, width]);
-    let bias = b.state(&format!("b{dilation}"), Shape::fixed(&[width]), Initial::Constant(0.1), true).unwrap();
+    let bias =
+        b.state(&format!("b{dilation}"), Shape::fixed(&[width]), Initial::Constant(0.1), true).unwrap();
     let y = b.matmul(all, w, false, false).unwrap();
     let y = b.add(y, bias).unwrap();
     b.unary(UnaryOp::Relu, y).unwrap()
@@ -76,8 +77,9 @@ fn stack(layers: &[Layer], width: usize) -> Graph {
 /// Row by row through the parts, against the whole window at each row.
 fn check(graph: &Graph) -> Sliding {
     let sliding = split(graph, WINDOW).unwrap();
-    let rows: Vec<Vec<f64>> =
-        (0..3 * WINDOW).map(|t| (0..FEATURES).map(|f| ((t * 7 + f * 5) % 11) as f64 / 5.0 - 1.0).collect()).collect();
+    let rows: Vec<Vec<f64>> = (0..3 * WINDOW)
+        .map(|t| (0..FEATURES).map(|f| ((t * 7 + f * 5) % 11) as f64 / 5.0 - 1.0).collect())
+        .collect();
     let mut past: Vec<VecDeque<Vec<f64>>> = sliding
         .front
         .inputs()

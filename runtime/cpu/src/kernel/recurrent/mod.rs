@@ -22,10 +22,6 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    pub(crate) fn precision(&self) -> Precision {
-        self.layers[0].precision
-    }
-
     pub(crate) fn features(&self) -> usize {
         self.layers[0].features
     }
@@ -62,6 +58,19 @@ impl States {
             if self.stride != layer.hidden {
                 self.codes.fill(0.0);
             }
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.h.fill(0.0);
+        self.codes.fill(0.0);
+    }
+
+    pub(crate) fn clear_row(&mut self, row: usize) {
+        self.h[row * self.hidden..][..self.hidden].fill(0.0);
+        if self.precision != Precision::F32 {
+            // Codes go by pairs, and so does a row of them.
+            self.codes[row * self.stride / 2..][..self.stride / 2].fill(0.0);
         }
     }
 

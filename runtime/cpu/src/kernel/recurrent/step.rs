@@ -6,7 +6,7 @@
 //! So P or Q may be made ahead of the step, together or alone, without a change of bits.
 #![allow(unsafe_code)]
 
-use super::format::{Bf16, Format, F32, Int8};
+use super::format::{Bf16, F32, Format, Int8};
 use super::weights::{Cell, Packed};
 use crate::isa::Path;
 use crate::kernel::activation::{sigmoid, tanh};
@@ -24,7 +24,10 @@ const ABREAST: usize = 3;
 #[derive(Clone, Copy)]
 pub(crate) enum Side {
     /// Rows `stride` numbers apart.
-    Ready { sums: *const f32, stride: usize },
+    Ready {
+        sums: *const f32,
+        stride: usize,
+    },
     Product(Product),
 }
 
@@ -168,7 +171,8 @@ pub(crate) fn encode(
         let one = precision.code_of_one(depth);
         let factor = if precision == Precision::Int8 {
             // A NaN must reach the scale.
-            let most = x.iter().fold(0.0f32, |most, x| if x.abs() > most || x.is_nan() { x.abs() } else { most });
+            let most =
+                x.iter().fold(0.0f32, |most, x| if x.abs() > most || x.is_nan() { x.abs() } else { most });
             scales[row] = most / one;
             if most > 0.0 { one / most } else { 0.0 }
         } else {
@@ -356,7 +360,11 @@ unsafe fn side_of_row<S: Simd, G: Gates, F: Format, const W: usize>(
 
 /// R rows and one block, whole or not. Gives R.
 #[inline(always)]
-unsafe fn step_tile<S: Simd, G: Gates, F: Format, const R: usize>(s: &Step, block: usize, row: usize) -> usize {
+unsafe fn step_tile<S: Simd, G: Gates, F: Format, const R: usize>(
+    s: &Step,
+    block: usize,
+    row: usize,
+) -> usize {
     let (mut p, mut q) = (Buffer::new(), Buffer::new());
     // SAFETY: the caller's; a buffer holds R ≤ 6 rows.
     unsafe {
@@ -522,7 +530,11 @@ unsafe fn abreast<S: Simd, G: Gates, F: Format, const W: usize>(p: &Product, blo
 }
 
 #[inline(always)]
-unsafe fn blocks<S: Simd, F: Format, const W: usize, const V: usize>(p: &Product, block: usize, out: *mut f32) {
+unsafe fn blocks<S: Simd, F: Format, const W: usize, const V: usize>(
+    p: &Product,
+    block: usize,
+    out: *mut f32,
+) {
     let step = V * S::LANES * F::BYTES;
     let panel = p.groups * step;
     // SAFETY: the caller's. The pointers run one group past their last use, so they wrap.
