@@ -1,6 +1,6 @@
 //! Times the executor: `cargo run --release -p cpu --example speed [threads] [isa]`.
 //!
-//! Prints p50 and the best of many runs, in milliseconds, for LSTM stacks of random weights: inference at
+//! Prints p50 and the best of many runs, in milliseconds, for LSTM and GRU stacks of random weights: inference at
 //! several batch sizes, and a training step.
 
 use std::time::{Duration, Instant};
@@ -8,9 +8,24 @@ use std::time::{Duration, Instant};
 use cpu::{Cpu, CpuOptions, Isa};
 use graph::loss::Loss;
 use graph::training::{Optimiser, training_graph};
-use graph::{Builder, Executor, Graph, Initial, Keep, Op, Shape};
+use graph::{Builder, Executor, Graph, Initial, Keep, Shape};
 
-fn model(layers: usize, hidden: usize, steps: usize, features: usize) -> Graph {
+#[derive(Clone, Copy)]
+enum Cell {
+    Lstm,
+    Gru,
+}
+
+impl Cell {
+    fn name(self) -> &'static str {
+        match self {
+            Cell::Lstm => "lstm",
+            Cell::Gru => "gru",
+        }
+    }
+}
+
+fn model(cell: Cell, (layers, hidden): (usize, usize), (steps, features): (usize, usize)) -> Graph {
     let build = || -> Result<Graph, Box<dyn std::error::Error>> {
         let mut b = Builder::new();
         let mut x = b.input("x", Shape::batch(&[steps, features]))?;
@@ -19,11 +34,25 @@ fn model(layers: usize, hidden: usize, steps: usize, features: usize) -> Graph {
             let mut state = |name: &str, dims: &[usize], initial| {
                 b.state(&format!("{name}{layer}"), Shape::fixed(dims), initial, true)
             };
-            let w = state("w", &[width, 4 * hidden], Initial::Glorot)?;
-            let u = state("u", &[hidden, 4 * hidden], Initial::Glorot)?;
-            let bias = state("b", &[4 * hidden], Initial::LstmBias)?;
+            let gates = hidden
+                * match cell {
+                    Cell::Lstm => 4,
+                    Cell::Gru => 3,
+                };
+            let w = state("w", &[width, gates], Initial::Glorot)?;
+            let u = state("u", &[hidden, gates], Initial::Glorot)?;
             let keep = if layer + 1 < layers { Keep::Sequence } else { Keep::Last };
-            x = b.push(Op::Lstm { keep }, &[x, w, u, bias])?[0];
+            x = match cell {
+                Cell::Lstm => {
+                    let bias = state("b", &[gates], Initial::LstmBias)?;
+                    b.lstm(x, w, u, bias, keep)?
+                }
+                Cell::Gru => {
+                    let bias = state("b", &[gates], Initial::Zeros)?;
+                    let recurrent = state("c", &[gates], Initial::Zeros)?;
+                    b.gru(x, w, u, bias, recurrent, keep)?
+                }
+            };
             width = hidden;
         }
         let head = b.state("head", Shape::fixed(&[hidden, 1]), Initial::Glorot, true)?;
@@ -59,20 +88,24 @@ fn prepare(cpu: &Cpu, graph: &Graph, batch: usize) -> Box<dyn graph::Plan> {
     plan
 }
 
-fn inference(cpu: &Cpu, (layers, hidden): (usize, usize), (steps, features): (usize, usize), batch: usize) {
-    let mut plan = prepare(cpu, &model(layers, hidden, steps, features), batch);
+fn inference(cpu: &Cpu, cell: Cell, stack: (usize, usize), window: (usize, usize), batch: usize) {
+    let mut plan = prepare(cpu, &model(cell, stack, window), batch);
+    let ((layers, hidden), (steps, features)) = (stack, window);
     let x = numbers(batch * steps * features);
     let mut outputs = vec![Vec::new()];
-    let name = format!("lstm {layers}x{hidden}, {steps} steps, {features} features, batch {batch}");
+    let name =
+        format!("{} {layers}x{hidden}, {steps} steps, {features} features, batch {batch}", cell.name());
     time(&name, || plan.run(batch, &[&x], &mut outputs).expect("it runs"));
 }
 
-fn training(cpu: &Cpu, (layers, hidden): (usize, usize), batch: usize) {
-    let graph = training_graph(&model(layers, hidden, 60, 32), &Loss::MeanSquared, &Optimiser::default());
+fn training(cpu: &Cpu, cell: Cell, (layers, hidden): (usize, usize), batch: usize) {
+    let model = model(cell, (layers, hidden), (60, 32));
+    let graph = training_graph(&model, &Loss::MeanSquared, &Optimiser::default());
     let mut plan = prepare(cpu, &graph.expect("it has a gradient"), batch);
     let (x, target) = (numbers(batch * 60 * 32), numbers(batch));
     let mut outputs = vec![Vec::new(); 2];
-    time(&format!("training step {layers}x{hidden}, 60 steps, 32 features, batch {batch}"), || {
+    let cell = cell.name();
+    time(&format!("training step {cell} {layers}x{hidden}, 60 steps, 32 features, batch {batch}"), || {
         plan.run(batch, &[&x, &target, &[1e-3]], &mut outputs).expect("it runs");
     });
 }
@@ -86,14 +119,16 @@ fn main() {
     });
     let cpu = Cpu::new(CpuOptions { threads, isa }).expect("the machine can run it");
     println!("{}; {threads} threads, {}", Cpu::detected(), cpu.isa());
-    for batch in [1, 64, 256] {
-        inference(&cpu, (2, 128), (60, 32), batch);
+    for cell in [Cell::Lstm, Cell::Gru] {
+        for batch in [1, 64, 256] {
+            inference(&cpu, cell, (2, 128), (60, 32), batch);
+        }
+        for batch in [1, 1000] {
+            inference(&cpu, cell, (1, 64), (60, 32), batch);
+        }
+        inference(&cpu, cell, (2, 100), (50, 100), 1);
+        inference(&cpu, cell, (3, 200), (100, 250), 1);
+        training(&cpu, cell, (2, 128), 64);
+        training(&cpu, cell, (1, 64), 64);
     }
-    for batch in [1, 1000] {
-        inference(&cpu, (1, 64), (60, 32), batch);
-    }
-    inference(&cpu, (2, 100), (50, 100), 1);
-    inference(&cpu, (3, 200), (100, 250), 1);
-    training(&cpu, (2, 128), 64);
-    training(&cpu, (1, 64), 64);
 }

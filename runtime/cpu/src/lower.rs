@@ -9,6 +9,7 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
 
 use crate::isa::Path;
+use crate::kernel::gru::GruWeights;
 use crate::kernel::lstm::LstmWeights;
 use crate::kernel::panels::Panels;
 use crate::ops::adamw::AdamW;
@@ -17,6 +18,7 @@ use crate::ops::buffers::Buffers;
 use crate::ops::dropout::Dropout;
 use crate::ops::elementwise::{Binary, Select, Unary};
 use crate::ops::fused::{Fused, Kernel, plain};
+use crate::ops::gru::{self, Gru, GruBackward, GruForward, GruSizes};
 use crate::ops::lstm::{Lstm, LstmBackward, LstmForward, LstmSizes, Weights};
 use crate::ops::matmul::MatMul;
 use crate::ops::movement::View;
@@ -40,6 +42,7 @@ pub(crate) struct Context<'a> {
 #[derive(Default)]
 struct Packs {
     lstm: HashMap<[Value; 3], Arc<LstmWeights>>,
+    gru: HashMap<[Value; 4], Arc<GruWeights>>,
     right: HashMap<(Value, bool), Arc<Panels>>,
 }
 
@@ -194,6 +197,21 @@ impl Lowering<'_, '_> {
                 let wants_dx = uses(self.context.graph, Value { node: id, slot: 0 });
                 self.fuse(id, node, LstmBackward { path, pool, sizes, wants_dx, buffers: Mutex::default() })
             }
+            Op::Gru { keep } => {
+                let (pool, sizes) = (self.context.pool.clone(), self.gru_sizes(node)?);
+                let weights = self.gru_weights(node, sizes)?;
+                self.fuse(id, node, Gru { path, pool, sizes, keep: *keep, weights, spare: Spare::default() })
+            }
+            Op::GruForward => {
+                let (pool, sizes) = (self.context.pool.clone(), self.gru_sizes(node)?);
+                let weights = self.gru_weights(node, sizes)?;
+                self.fuse(id, node, GruForward { path, pool, sizes, weights, spare: Spare::default() })
+            }
+            Op::GruBackward => {
+                let (pool, sizes) = (self.context.pool.clone(), self.gru_sizes(node)?);
+                let wants_dx = uses(self.context.graph, Value { node: id, slot: 0 });
+                self.fuse(id, node, GruBackward { path, pool, sizes, wants_dx, buffers: Mutex::default() })
+            }
             Op::AdamW { beta1, beta2, epsilon, weight_decay } => {
                 let (beta1, beta2, epsilon, weight_decay) = (*beta1, *beta2, *epsilon, *weight_decay);
                 self.fuse(id, node, AdamW { beta1, beta2, epsilon, weight_decay })
@@ -264,6 +282,32 @@ impl Lowering<'_, '_> {
         let packed = Arc::new(packed);
         self.context.packs.lstm.insert(key, packed.clone());
         Ok(Weights::Fixed(packed))
+    }
+
+    /// As [`lstm_sizes`](Self::lstm_sizes).
+    fn gru_sizes(&self, node: &Node) -> TractResult<GruSizes> {
+        let LstmSizes { batch, steps, features, hidden } = self.lstm_sizes(node)?;
+        Ok(GruSizes { batch, steps, features, hidden })
+    }
+
+    fn gru_weights(&mut self, node: &Node, sizes: GruSizes) -> TractResult<gru::Weights> {
+        let key = [node.inputs[1], node.inputs[2], node.inputs[3], node.inputs[4]];
+        if let Some(packed) = self.context.packs.gru.get(&key) {
+            return Ok(gru::Weights::Fixed(packed.clone()));
+        }
+        let mut constants = Vec::new();
+        for value in key {
+            constants.extend(self.constant(value)?);
+        }
+        let [w, u, b, c] = constants.as_slice() else {
+            return Ok(gru::Weights::Given(Mutex::default()));
+        };
+        let mut packed = GruWeights::default();
+        let inputs = (sizes.features, sizes.hidden);
+        packed.pack(self.context.path, inputs, [plain(w)?, plain(u)?, plain(b)?, plain(c)?]);
+        let packed = Arc::new(packed);
+        self.context.packs.gru.insert(key, packed.clone());
+        Ok(gru::Weights::Fixed(packed))
     }
 
     /// A node of one of our kernels.
