@@ -38,6 +38,10 @@ pub(crate) struct Context<'a> {
     packs: Packs,
 }
 
+/// A part of a constant up to this size is a constant too: a GRU's biases that a file holds together can be packed
+/// before the first run.
+const PART_ELEMENTS_MAX: usize = 65_536;
+
 /// Weights packed for one batch size serve the others too.
 #[derive(Default)]
 struct Packs {
@@ -152,6 +156,11 @@ impl Lowering<'_, '_> {
             }
             Op::Slice { axis, start, end } => {
                 let input = self.shaped(&name, x(0))?;
+                let small = self.out(node)?.iter().product::<usize>() <= PART_ELEMENTS_MAX;
+                if let Some(whole) = self.model.outlet_fact(input)?.konst.clone().filter(|_| small) {
+                    let part = self.model.add_const(name, whole.slice(*axis, *start, *end)?)?;
+                    return self.bind(id, &[part]);
+                }
                 self.stock(id, name, Slice::new(*axis, *start, *end), &[input])
             }
             Op::Pad { axis, before, after } => {

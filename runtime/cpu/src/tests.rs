@@ -284,6 +284,49 @@ fn loaded_weights_are_used(cell: Cell) {
 }
 
 #[test]
+fn biases_that_are_parts_of_one_state_give_the_same_bits() {
+    let hidden = 7;
+    let values = numbers(6 * hidden, 8);
+    let graph = |together: bool| {
+        let mut b = Builder::new();
+        let x = b.input("x", Shape::batch(&[5, 3])).unwrap();
+        let w = b.state("w", Shape::fixed(&[3, 3 * hidden]), Initial::Glorot, true).unwrap();
+        let u = b.state("u", Shape::fixed(&[hidden, 3 * hidden]), Initial::Glorot, true).unwrap();
+        let mut given = |name: &str, data: &[f32]| {
+            let tensor = Tensor::new(vec![data.len()], data.to_vec()).unwrap();
+            b.state(name, Shape::fixed(&[data.len()]), Initial::Given(tensor), true).unwrap()
+        };
+        let biases = if together {
+            let both = given("both", &values);
+            [0, 3 * hidden].map(|start| b.slice(both, 0, start, start + 3 * hidden).unwrap())
+        } else {
+            [given("b", &values[..3 * hidden]), given("c", &values[3 * hidden..])]
+        };
+        let y = b.gru(x, w, u, biases[0], biases[1], Keep::Last).unwrap();
+        b.output("y", y).unwrap();
+        b.finish().unwrap()
+    };
+    let x = numbers(4 * 15, 9);
+    for cpu in executors(1) {
+        let results = [true, false].map(|together| {
+            let mut plan = cpu.prepare(&graph(together), &[4]).unwrap();
+            // Loading replaces the constant that the parts are of.
+            let before = run(plan.as_mut(), 4, &[&x], 1);
+            let zeros = |name: &str, n| (name.to_string(), Tensor::zeros(&[n]));
+            let states = match together {
+                true => vec![zeros("both", 6 * hidden)],
+                false => vec![zeros("b", 3 * hidden), zeros("c", 3 * hidden)],
+            };
+            plan.load(&states).unwrap();
+            let after = run(plan.as_mut(), 4, &[&x], 1);
+            assert_ne!(before, after);
+            (before, after)
+        });
+        assert_eq!(results[0], results[1], "{}", cpu.isa());
+    }
+}
+
+#[test]
 fn an_update_without_compute_moves_one_state_to_another() {
     let mut b = Builder::new();
     let shape = || Shape::fixed(&[2, 3]);
