@@ -173,6 +173,44 @@ fn lstm_layers_in_onnxruntime() {
     check("LSTM layers in onnxruntime", folder.path(), &cases, |_| None);
 }
 
+/// GRU layers over `[B, 30, 8]`, each of 16 units.
+fn gru(layers: usize, last: Keep) -> Graph {
+    const FEATURES: usize = 8;
+    const HIDDEN: usize = 16;
+    let mut b = Builder::new();
+    let mut x = b.input("features", Shape::batch(&[30, FEATURES])).unwrap();
+    for layer in 0..layers {
+        let scope = format!("gru.{layer}");
+        b.scope(&scope);
+        let inputs = if layer == 0 { FEATURES } else { HIDDEN };
+        let w = parameter(&mut b, &format!("{scope}.w"), &[inputs, 3 * HIDDEN]);
+        let u = parameter(&mut b, &format!("{scope}.u"), &[HIDDEN, 3 * HIDDEN]);
+        let [bias, recurrent] = ["b", "c"].map(|name| {
+            let initial = Initial::UniformRoot { n: 16 };
+            b.state(&format!("{scope}.{name}"), Shape::fixed(&[3 * HIDDEN]), initial, true).unwrap()
+        });
+        let keep = if layer + 1 == layers { last } else { Keep::Sequence };
+        x = b.gru(x, w, u, bias, recurrent, keep).unwrap();
+    }
+    b.output("hidden", x).unwrap();
+    trained(b.finish().unwrap())
+}
+
+#[test]
+fn gru_layers_in_onnxruntime() {
+    let mut cases = Vec::new();
+    for layers in [1, 2] {
+        for keep in [Keep::Last, Keep::Sequence] {
+            for batch in [1, 7] {
+                let name = format!("{layers} layers, {keep:?}");
+                cases.push(case(&name, gru(layers, keep), batch, Tolerance::scaled(64.0)));
+            }
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    check("GRU layers in onnxruntime", folder.path(), &cases, |_| None);
+}
+
 /// Every kind of layer that a forecaster has, with two outputs.
 fn forecaster() -> Graph {
     let mut b = Builder::new();
@@ -218,7 +256,7 @@ fn files_of_other_exporters() {
         return;
     }
     let mut cases = Vec::new();
-    for name in ["torch_lstm", "keras_dense", "attention"] {
+    for name in ["torch_lstm", "torch_gru", "keras_dense", "attention"] {
         let bytes = std::fs::read(folder.path().join(format!("{name}.onnx"))).unwrap();
         let graph = Onnx.decode(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
         for batch in [1, 7] {

@@ -34,8 +34,8 @@ def plain(name, *dims):
     return helper.make_tensor(name, TensorProto.FLOAT, dims, values.ravel().tolist())
 
 
-def lstm_weights(prefix, features):
-    gates = 4 * HIDDEN
+def recurrent_weights(prefix, features, gates):
+    gates *= HIDDEN
     return [weight(f"{prefix}.W", 1, gates, features), weight(f"{prefix}.R", 1, gates, HIDDEN), weight(f"{prefix}.B", 1, 2 * gates)]
 
 
@@ -68,8 +68,30 @@ def torch_lstm():
     ]
     constants = [scalar("zero", 0), scalar("end", -1), ints("axis0", 0), ints("axis1", 1), ints("layers", 2)]
     constants += [ints("hidden", HIDDEN)] + [ints(f"from{i}", i) for i in range(3)]
-    weights = lstm_weights("l0", FEATURES) + lstm_weights("l1", HIDDEN) + [weight("fc.weight", 2, HIDDEN), weight("fc.bias", 2)]
+    weights = recurrent_weights("l0", FEATURES, 4) + recurrent_weights("l1", HIDDEN, 4) + [weight("fc.weight", 2, HIDDEN), weight("fc.bias", 2)]
     return nodes, constants + weights, ["batch", 2], 14
+
+
+def torch_gru():
+    """Two layers, batch first around time first, the initial state left out, the last state of the second."""
+    node = helper.make_node
+    nodes = [node("Transpose", ["x"], ["steps"], perm=[1, 0, 2])]
+    last = "steps"
+    for layer in range(2):
+        at = f"l{layer}"
+        nodes += [
+            node("GRU", [last, f"{at}.W", f"{at}.R", f"{at}.B"], [f"{at}.Y", f"{at}.h"],
+                 hidden_size=HIDDEN, linear_before_reset=1),
+            node("Squeeze", [f"{at}.Y", "axis1"], [f"{at}.sequence"]),
+        ]
+        last = f"{at}.sequence"
+    nodes += [
+        node("Squeeze", ["l1.h", "axis0"], ["last"]),
+        node("Gemm", ["last", "fc.weight", "fc.bias"], ["y"], transB=1),
+    ]
+    weights = recurrent_weights("l0", FEATURES, 3) + recurrent_weights("l1", HIDDEN, 3)
+    weights += [weight("fc.weight", 2, HIDDEN), weight("fc.bias", 2), ints("axis0", 0), ints("axis1", 1)]
+    return nodes, weights, ["batch", 2], 17
 
 
 def keras_dense():
@@ -110,7 +132,8 @@ def attention():
 
 
 def main(folder):
-    for name, build in [("torch_lstm", torch_lstm), ("keras_dense", keras_dense), ("attention", attention)]:
+    for build in [torch_lstm, torch_gru, keras_dense, attention]:
+        name = build.__name__
         nodes, initializers, dims, opset = build()
         x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", STEPS, FEATURES])
         y = helper.make_tensor_value_info("y", TensorProto.FLOAT, dims)

@@ -1,6 +1,6 @@
 //! Times the executor: `cargo run --release -p cpu --example speed [threads] [isa] [precision]`.
 //!
-//! Prints p50 and the best of many runs, in milliseconds, for LSTM stacks of random weights: inference at
+//! Prints p50 and the best of many runs, in milliseconds, for LSTM and GRU stacks of random weights: inference at
 //! several batch sizes, and a training step.
 
 use std::time::{Duration, Instant};
@@ -8,9 +8,24 @@ use std::time::{Duration, Instant};
 use cpu::{Cpu, CpuOptions, Isa, Precision};
 use graph::loss::Loss;
 use graph::training::{Optimiser, training_graph};
-use graph::{Builder, Executor, Graph, Initial, Keep, Op, Shape};
+use graph::{Builder, Executor, Graph, Initial, Keep, Shape};
 
-fn model(layers: usize, hidden: usize, steps: usize, features: usize) -> Graph {
+#[derive(Clone, Copy)]
+enum Cell {
+    Lstm,
+    Gru,
+}
+
+impl Cell {
+    fn name(self) -> &'static str {
+        match self {
+            Cell::Lstm => "lstm",
+            Cell::Gru => "gru",
+        }
+    }
+}
+
+fn model(cell: Cell, (layers, hidden): (usize, usize), (steps, features): (usize, usize)) -> Graph {
     let build = || -> Result<Graph, Box<dyn std::error::Error>> {
         let mut b = Builder::new();
         let mut x = b.input("x", Shape::batch(&[steps, features]))?;
@@ -19,11 +34,25 @@ fn model(layers: usize, hidden: usize, steps: usize, features: usize) -> Graph {
             let mut state = |name: &str, dims: &[usize], initial| {
                 b.state(&format!("{name}{layer}"), Shape::fixed(dims), initial, true)
             };
-            let w = state("w", &[width, 4 * hidden], Initial::Glorot)?;
-            let u = state("u", &[hidden, 4 * hidden], Initial::Glorot)?;
-            let bias = state("b", &[4 * hidden], Initial::LstmBias)?;
+            let gates = hidden
+                * match cell {
+                    Cell::Lstm => 4,
+                    Cell::Gru => 3,
+                };
+            let w = state("w", &[width, gates], Initial::Glorot)?;
+            let u = state("u", &[hidden, gates], Initial::Glorot)?;
             let keep = if layer + 1 < layers { Keep::Sequence } else { Keep::Last };
-            x = b.push(Op::Lstm { keep }, &[x, w, u, bias])?[0];
+            x = match cell {
+                Cell::Lstm => {
+                    let bias = state("b", &[gates], Initial::LstmBias)?;
+                    b.lstm(x, w, u, bias, keep)?
+                }
+                Cell::Gru => {
+                    let bias = state("b", &[gates], Initial::Zeros)?;
+                    let recurrent = state("c", &[gates], Initial::Zeros)?;
+                    b.gru(x, w, u, bias, recurrent, keep)?
+                }
+            };
             width = hidden;
         }
         let head = b.state("head", Shape::fixed(&[hidden, 1]), Initial::Glorot, true)?;
@@ -59,20 +88,24 @@ fn prepare(cpu: &Cpu, graph: &Graph, batch: usize) -> Box<dyn graph::Plan> {
     plan
 }
 
-fn inference(cpu: &Cpu, (layers, hidden): (usize, usize), (steps, features): (usize, usize), batch: usize) {
-    let mut plan = prepare(cpu, &model(layers, hidden, steps, features), batch);
+fn inference(cpu: &Cpu, cell: Cell, stack: (usize, usize), window: (usize, usize), batch: usize) {
+    let mut plan = prepare(cpu, &model(cell, stack, window), batch);
+    let ((layers, hidden), (steps, features)) = (stack, window);
     let x = numbers(batch * steps * features);
     let mut outputs = vec![Vec::new()];
-    let name = format!("lstm {layers}x{hidden}, {steps} steps, {features} features, batch {batch}");
+    let name =
+        format!("{} {layers}x{hidden}, {steps} steps, {features} features, batch {batch}", cell.name());
     time(&name, || plan.run(batch, &[&x], &mut outputs).expect("it runs"));
 }
 
-fn training(cpu: &Cpu, (layers, hidden): (usize, usize), batch: usize) {
-    let graph = training_graph(&model(layers, hidden, 60, 32), &Loss::MeanSquared, &Optimiser::default());
+fn training(cpu: &Cpu, cell: Cell, (layers, hidden): (usize, usize), batch: usize) {
+    let model = model(cell, (layers, hidden), (60, 32));
+    let graph = training_graph(&model, &Loss::MeanSquared, &Optimiser::default());
     let mut plan = prepare(cpu, &graph.expect("it has a gradient"), batch);
     let (x, target) = (numbers(batch * 60 * 32), numbers(batch));
     let mut outputs = vec![Vec::new(); 2];
-    time(&format!("training step {layers}x{hidden}, 60 steps, 32 features, batch {batch}"), || {
+    let cell = cell.name();
+    time(&format!("training step {cell} {layers}x{hidden}, 60 steps, 32 features, batch {batch}"), || {
         plan.run(batch, &[&x, &target, &[1e-3]], &mut outputs).expect("it runs");
     });
 }
@@ -89,14 +122,50 @@ fn main() {
         .map_or(Precision::F32, |name| Precision::from_name(&name).expect("the third is f32, bf16 or int8"));
     let cpu = Cpu::new(CpuOptions { threads, isa }).expect("the machine can run it").at(precision);
     println!("{}; {threads} threads, {}, {precision}", Cpu::detected(), cpu.isa());
-    for batch in [1, 64, 256] {
-        inference(&cpu, (2, 128), (60, 32), batch);
+    for cell in [Cell::Lstm, Cell::Gru] {
+        for batch in [1, 64, 256] {
+            inference(&cpu, cell, (2, 128), (60, 32), batch);
+        }
+        for batch in [1, 1000] {
+            inference(&cpu, cell, (1, 64), (60, 32), batch);
+        }
+        for (size, window) in [((2, 100), (50, 100)), ((3, 200), (100, 250)), ((2, 128), (60, 32))] {
+            inference(&cpu, cell, size, window, 1);
+            sliding(&cpu, cell, size, window);
+        }
+        training(&cpu, cell, (2, 128), 64);
+        training(&cpu, cell, (1, 64), 64);
     }
-    for batch in [1, 1000] {
-        inference(&cpu, (1, 64), (60, 32), batch);
+}
+
+/// Pushes, each after a settle that isn't timed, and both together.
+fn sliding(cpu: &Cpu, cell: Cell, (layers, hidden): (usize, usize), (steps, features): (usize, usize)) {
+    let graph = model(cell, (layers, hidden), (steps, features));
+    let mut plan = cpu.prepare_sliding(&graph, steps, 1).expect("it prepares");
+    let rows = numbers(997 * features);
+    let mut rows = rows.chunks(features).cycle();
+    let mut output = Vec::with_capacity(1);
+    let (mut pushes, mut ticks) = (Vec::new(), Vec::new());
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) || ticks.len() < 10 {
+        let start = Instant::now();
+        let full = plan.push(0, rows.next().unwrap_or(&[]), &mut output).expect("it pushes");
+        let pushed = start.elapsed();
+        plan.settle(0).expect("it settles");
+        if full {
+            pushes.push(pushed.as_nanos() as f64 / 1e3);
+            ticks.push(start.elapsed().as_nanos() as f64 / 1e3);
+        }
     }
-    inference(&cpu, (2, 100), (50, 100), 1);
-    inference(&cpu, (3, 200), (100, 250), 1);
-    training(&cpu, (2, 128), 64);
-    training(&cpu, (1, 64), 64);
+    for times in [&mut pushes, &mut ticks] {
+        times.sort_by(f64::total_cmp);
+    }
+    let at = |times: &[f64], part: f64| times[(times.len() as f64 * part) as usize];
+    println!(
+        "sliding {} {layers}x{hidden}, {steps} steps, {features} features: push p50 {:.2} us, p99 {:.2} us; push and settle p50 {:.1} us",
+        cell.name(),
+        at(&pushes, 0.5),
+        at(&pushes, 0.99),
+        at(&ticks, 0.5),
+    );
 }

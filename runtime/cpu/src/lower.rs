@@ -9,6 +9,7 @@ use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
 
 use crate::isa::Path;
+use crate::kernel::gru::GruWeights;
 use crate::kernel::lstm::LstmWeights;
 use crate::kernel::panels::Panels;
 use crate::kernel::recurrent::Stack;
@@ -16,6 +17,7 @@ use crate::kernel::recurrent::weights::{Cell, Layer};
 use crate::ops::adamw::AdamW;
 use crate::ops::buffers::Buffers;
 use crate::ops::fused::{Fused, Kernel, plain};
+use crate::ops::gru::{self, GruBackward, GruForward, GruSizes};
 use crate::ops::lstm::{LstmBackward, LstmForward, LstmSizes, Weights};
 use crate::ops::matmul::MatMul;
 use crate::ops::normalise::LayerNormBackward;
@@ -37,10 +39,15 @@ pub(crate) struct Context<'a> {
     packs: Packs,
 }
 
+/// A part of a constant up to this size is a constant too: a GRU's biases that a file holds together can be packed
+/// before the first run.
+const PART_ELEMENTS_MAX: usize = 65_536;
+
 /// Weights packed for one batch size serve the others too.
 #[derive(Default)]
 struct Packs {
     lstm: HashMap<[Value; 3], Arc<LstmWeights>>,
+    gru: HashMap<[Value; 4], Arc<GruWeights>>,
     layers: HashMap<Vec<Value>, Arc<Layer>>,
     right: HashMap<(Value, bool), Arc<Panels>>,
 }
@@ -148,6 +155,11 @@ impl Lowering<'_, '_> {
             }
             Op::Slice { axis, start, end } => {
                 let input = self.shaped(&name, x(0))?;
+                let small = self.out(node)?.iter().product::<usize>() <= PART_ELEMENTS_MAX;
+                if let Some(whole) = self.model.outlet_fact(input)?.konst.clone().filter(|_| small) {
+                    let part = self.model.add_const(name, whole.slice(*axis, *start, *end)?)?;
+                    return self.bind(id, &[part]);
+                }
                 self.stock(id, name, Slice::new(*axis, *start, *end), &[input])
             }
             Op::Pad { axis, before, after } => {
@@ -168,7 +180,7 @@ impl Lowering<'_, '_> {
             Op::LayerNormBackward { epsilon } => {
                 self.fuse(id, node, LayerNormBackward { path, epsilon: *epsilon })
             }
-            Op::Lstm { .. } => self.recurrent(id, node),
+            Op::Lstm { .. } | Op::Gru { .. } => self.recurrent(id, node),
             Op::LstmForward => {
                 let (pool, sizes) = (self.context.pool.clone(), self.lstm_sizes(node)?);
                 let weights = self.lstm_weights(node, sizes)?;
@@ -178,6 +190,16 @@ impl Lowering<'_, '_> {
                 let (pool, sizes) = (self.context.pool.clone(), self.lstm_sizes(node)?);
                 let wants_dx = uses(self.context.graph, Value { node: id, slot: 0 });
                 self.fuse(id, node, LstmBackward { path, pool, sizes, wants_dx, buffers: Mutex::default() })
+            }
+            Op::GruForward => {
+                let (pool, sizes) = (self.context.pool.clone(), self.gru_sizes(node)?);
+                let weights = self.gru_weights(node, sizes)?;
+                self.fuse(id, node, GruForward { path, pool, sizes, weights, spare: Spare::default() })
+            }
+            Op::GruBackward => {
+                let (pool, sizes) = (self.context.pool.clone(), self.gru_sizes(node)?);
+                let wants_dx = uses(self.context.graph, Value { node: id, slot: 0 });
+                self.fuse(id, node, GruBackward { path, pool, sizes, wants_dx, buffers: Mutex::default() })
             }
             Op::AdamW { beta1, beta2, epsilon, weight_decay } => {
                 let (beta1, beta2, epsilon, weight_decay) = (*beta1, *beta2, *epsilon, *weight_decay);
@@ -306,6 +328,32 @@ impl Lowering<'_, '_> {
         Ok(Weights::Fixed(packed))
     }
 
+    /// As [`lstm_sizes`](Self::lstm_sizes).
+    fn gru_sizes(&self, node: &Node) -> TractResult<GruSizes> {
+        let LstmSizes { batch, steps, features, hidden } = self.lstm_sizes(node)?;
+        Ok(GruSizes { batch, steps, features, hidden })
+    }
+
+    fn gru_weights(&mut self, node: &Node, sizes: GruSizes) -> TractResult<gru::Weights> {
+        let key = [node.inputs[1], node.inputs[2], node.inputs[3], node.inputs[4]];
+        if let Some(packed) = self.context.packs.gru.get(&key) {
+            return Ok(gru::Weights::Fixed(packed.clone()));
+        }
+        let mut constants = Vec::new();
+        for value in key {
+            constants.extend(self.constant(value)?);
+        }
+        let [w, u, b, c] = constants.as_slice() else {
+            return Ok(gru::Weights::Given(Mutex::default()));
+        };
+        let mut packed = GruWeights::default();
+        let inputs = (sizes.features, sizes.hidden);
+        packed.pack(self.context.path, inputs, [plain(w)?, plain(u)?, plain(b)?, plain(c)?]);
+        let packed = Arc::new(packed);
+        self.context.packs.gru.insert(key, packed.clone());
+        Ok(gru::Weights::Fixed(packed))
+    }
+
     /// A node of one of our kernels.
     fn fuse(&mut self, id: NodeId, node: &Node, kernel: impl Kernel) -> TractResult<()> {
         self.fuse_on(id, node, &node.inputs, Arc::new(kernel))
@@ -387,6 +435,7 @@ impl Lowering<'_, '_> {
 fn cell(op: &Op) -> Option<Cell> {
     match op {
         Op::Lstm { .. } => Some(Cell::Lstm),
+        Op::Gru { .. } => Some(Cell::Gru),
         _ => None,
     }
 }

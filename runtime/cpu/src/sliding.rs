@@ -428,6 +428,7 @@ fn pack(
 ) -> Result<Arc<Layer>, PrepareError> {
     let cell = match &layer.op {
         Op::Lstm { .. } => Cell::Lstm,
+        Op::Gru { .. } => Cell::Gru,
         op => {
             return Err(PrepareError::Unsupported {
                 op: op.name().into(),

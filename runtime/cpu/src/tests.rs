@@ -33,8 +33,21 @@ fn numbers(n: usize, seed: u32) -> Vec<f32> {
     std::iter::repeat_with(next).take(n).collect()
 }
 
-/// Two LSTM layers, layer norm, dropout and a head: "prediction" `[B, 1]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cell {
+    Lstm,
+    Gru,
+}
+
+const CELLS: [Cell; 2] = [Cell::Lstm, Cell::Gru];
+
+/// [`model_of`] LSTMs.
 fn model(steps: usize, features: usize, hidden: usize) -> Graph {
+    model_of(Cell::Lstm, steps, features, hidden)
+}
+
+/// Two recurrent layers, layer norm, GELU and a head: "prediction" `[B, 1]`.
+fn model_of(cell: Cell, steps: usize, features: usize, hidden: usize) -> Graph {
     let mut b = Builder::new();
     let mut x = b.input("x", Shape::batch(&[steps, features])).unwrap();
     let mut width = features;
@@ -42,11 +55,21 @@ fn model(steps: usize, features: usize, hidden: usize) -> Graph {
         let mut state = |name: &str, dims: &[usize], initial| {
             b.state(&format!("{name}{layer}"), Shape::fixed(dims), initial, true).unwrap()
         };
-        let w = state("w", &[width, 4 * hidden], Initial::Glorot);
-        let u = state("u", &[hidden, 4 * hidden], Initial::Glorot);
-        let bias = state("b", &[4 * hidden], Initial::LstmBias);
+        let gates = if cell == Cell::Lstm { 4 } else { 3 } * hidden;
+        let w = state("w", &[width, gates], Initial::Glorot);
+        let u = state("u", &[hidden, gates], Initial::Glorot);
         let keep = if layer == 0 { Keep::Sequence } else { Keep::Last };
-        x = b.push(Op::Lstm { keep }, &[x, w, u, bias]).unwrap()[0];
+        x = match cell {
+            Cell::Lstm => {
+                let bias = state("b", &[gates], Initial::LstmBias);
+                b.lstm(x, w, u, bias, keep).unwrap()
+            }
+            Cell::Gru => {
+                let [bias, recurrent] =
+                    ["b", "c"].map(|name| state(name, &[gates], Initial::UniformRoot { n: hidden }));
+                b.gru(x, w, u, bias, recurrent, keep).unwrap()
+            }
+        };
         width = hidden;
     }
     let gamma = b.state("gamma", Shape::fixed(&[hidden]), Initial::Constant(1.0), true).unwrap();
@@ -129,6 +152,26 @@ fn large_lstms_match_the_reference() {
 }
 
 #[test]
+fn large_grus_match_the_reference() {
+    for (batch, steps, features, hidden) in [(40, 6, 19, 37), (3, 5, 4, 70), (1, 3, 1, 33), (70, 2, 1, 1)] {
+        let mut b = Builder::new();
+        let x = b.input("x", Shape::batch(&[steps, features])).unwrap();
+        let w = b.input("w", Shape::fixed(&[features, 3 * hidden])).unwrap();
+        let u = b.input("u", Shape::fixed(&[hidden, 3 * hidden])).unwrap();
+        let [bias, recurrent] = ["b", "c"].map(|name| b.input(name, Shape::fixed(&[3 * hidden])).unwrap());
+        let dh = b.input("dh", Shape::batch(&[steps, hidden])).unwrap();
+        let kept = b.push(Op::GruForward, &[x, w, u, bias, recurrent]).unwrap();
+        let backward = b.push(Op::GruBackward, &[x, w, u, kept[0], kept[1], kept[2], dh]).unwrap();
+        let last = b.gru(x, w, u, bias, recurrent, Keep::Last).unwrap();
+        let all = b.gru(x, w, u, bias, recurrent, Keep::Sequence).unwrap();
+        for (i, value) in kept.into_iter().chain(backward).chain([last, all]).enumerate() {
+            b.output(&format!("{i}"), value).unwrap();
+        }
+        check_against_reference(&b.finish().unwrap(), batch, 2e-5);
+    }
+}
+
+#[test]
 fn large_products_match_the_reference() {
     for (lead, rows, depth, columns) in [(6, 50, 70, 90), (1, 300, 40, 110), (4, 1, 600, 500)] {
         for (shared, transpose_a, transpose_b) in (0..8).map(|i| (i & 1 == 0, i & 2 == 0, i & 4 == 0)) {
@@ -147,8 +190,9 @@ fn large_products_match_the_reference() {
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_in_any_batch() {
-    let graph = model(9, 5, 21);
-    for cpu in executors(2) {
+    for (cell, cpu) in CELLS.into_iter().flat_map(|cell| executors(2).into_iter().map(move |cpu| (cell, cpu)))
+    {
+        let graph = model_of(cell, 9, 5, 21);
         let sizes = [1, 2, 3, 5, 7, 16, 100];
         let mut plan = cpu.prepare(&graph, &sizes).unwrap();
         let x = numbers(100 * 9 * 5, 1);
@@ -157,17 +201,17 @@ fn a_row_has_the_same_bits_alone_and_in_any_batch() {
             for first in (0..=100 - batch).step_by(batch.max(13)) {
                 let part = &x[first * 45..(first + batch) * 45];
                 let alone = run(plan.as_mut(), batch, &[part], 1).swap_remove(0);
-                assert_eq!(alone, together[first..first + batch], "{} batch {batch} at {first}", cpu.isa());
+                let part = &together[first..first + batch];
+                assert_eq!(alone, part, "{cell:?}, {} batch {batch} at {first}", cpu.isa());
             }
         }
     }
 }
 
-fn train(cpu: &Cpu, batch: usize, steps: usize) -> (Vec<Vec<f32>>, Vec<(String, Tensor)>) {
+fn train(cpu: &Cpu, cell: Cell, batch: usize, steps: usize) -> (Vec<Vec<f32>>, Vec<(String, Tensor)>) {
     let (window, features) = (7, 3);
-    let graph =
-        training_graph(&model(window, features, 18), &graph::loss::Loss::MeanSquared, &Optimiser::default());
-    let graph = graph.unwrap();
+    let model = model_of(cell, window, features, 18);
+    let graph = training_graph(&model, &graph::loss::Loss::MeanSquared, &Optimiser::default()).unwrap();
     let names: Vec<&str> = graph.inputs().map(|(name, _, _)| name).collect();
     assert_eq!(names, ["x", "target", "learning_rate"]);
     let mut plan = cpu.prepare(&graph, &[batch]).unwrap();
@@ -184,30 +228,34 @@ fn train(cpu: &Cpu, batch: usize, steps: usize) -> (Vec<Vec<f32>>, Vec<(String, 
 
 #[test]
 fn training_converges_on_a_toy_problem() {
-    for cpu in executors(2) {
-        let (losses, _) = train(&cpu, 32, 300);
+    for (cell, cpu) in CELLS.into_iter().flat_map(|cell| executors(2).into_iter().map(move |cpu| (cell, cpu)))
+    {
+        let (losses, _) = train(&cpu, cell, 32, 300);
         let mean = |part: &[Vec<f32>]| part.iter().map(|l| l[0]).sum::<f32>() / part.len() as f32;
         let (before, after) = (mean(&losses[..4]), mean(&losses[296..]));
-        assert!(after < before * 0.05, "{}: {before} to {after}", cpu.isa());
+        assert!(after < before * 0.05, "{cell:?}, {}: {before} to {after}", cpu.isa());
     }
 }
 
 #[test]
 fn training_has_the_same_bits_twice_and_at_any_number_of_threads() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
-        let results: Vec<_> = [1, 2, 2, 5]
-            .map(|threads| train(&Cpu::new(CpuOptions { threads, isa: Some(isa) }).unwrap(), 70, 4))
-            .into();
-        assert!(results.iter().all(|result| result == &results[0]), "{isa}");
+        for cell in CELLS {
+            let results = [1, 2, 2, 5].map(|threads| {
+                let cpu = Cpu::new(CpuOptions { threads, isa: Some(isa) }).unwrap();
+                train(&cpu, cell, 70, 4)
+            });
+            assert!(results.iter().all(|result| result == &results[0]), "{cell:?}, {isa}");
+        }
     }
 }
 
 #[test]
 fn an_independent_plan_is_not_disturbed_by_another_at_the_same_time() {
     let cpu = Cpu::new(CpuOptions { threads: 2, isa: None }).unwrap();
-    let alone = train(&cpu, 40, 5);
+    let alone = train(&cpu, Cell::Gru, 40, 5);
     std::thread::scope(|scope| {
-        let both: Vec<_> = (0..2).map(|_| scope.spawn(|| train(&cpu, 40, 5))).collect();
+        let both: Vec<_> = (0..2).map(|_| scope.spawn(|| train(&cpu, Cell::Gru, 40, 5))).collect();
         for thread in both {
             assert!(thread.join().unwrap() == alone);
         }
@@ -216,7 +264,11 @@ fn an_independent_plan_is_not_disturbed_by_another_at_the_same_time() {
 
 #[test]
 fn loaded_weights_are_used_at_every_batch_size_and_saved_as_they_are() {
-    let graph = model(4, 3, 10);
+    CELLS.into_iter().for_each(loaded_weights_are_used);
+}
+
+fn loaded_weights_are_used(cell: Cell) {
+    let graph = model_of(cell, 4, 3, 10);
     let cpu = Cpu::new(CpuOptions { threads: 1, isa: None }).unwrap();
     let (mut one, mut two) = (cpu.prepare(&graph, &[1, 3]).unwrap(), cpu.prepare(&graph, &[1, 3]).unwrap());
     let head = ("head".to_string(), Tensor::new(vec![10, 1], numbers(10, 3)).unwrap());
@@ -229,6 +281,49 @@ fn loaded_weights_are_used_at_every_batch_size_and_saved_as_they_are() {
     assert_eq!(run(one.as_mut(), 1, &[&x[..12]], 1)[0][0], after[0][0]);
     two.load(&one.save()).unwrap();
     assert_eq!(run(two.as_mut(), 3, &[&x], 1), after);
+}
+
+#[test]
+fn biases_that_are_parts_of_one_state_give_the_same_bits() {
+    let hidden = 7;
+    let values = numbers(6 * hidden, 8);
+    let graph = |together: bool| {
+        let mut b = Builder::new();
+        let x = b.input("x", Shape::batch(&[5, 3])).unwrap();
+        let w = b.state("w", Shape::fixed(&[3, 3 * hidden]), Initial::Glorot, true).unwrap();
+        let u = b.state("u", Shape::fixed(&[hidden, 3 * hidden]), Initial::Glorot, true).unwrap();
+        let mut given = |name: &str, data: &[f32]| {
+            let tensor = Tensor::new(vec![data.len()], data.to_vec()).unwrap();
+            b.state(name, Shape::fixed(&[data.len()]), Initial::Given(tensor), true).unwrap()
+        };
+        let biases = if together {
+            let both = given("both", &values);
+            [0, 3 * hidden].map(|start| b.slice(both, 0, start, start + 3 * hidden).unwrap())
+        } else {
+            [given("b", &values[..3 * hidden]), given("c", &values[3 * hidden..])]
+        };
+        let y = b.gru(x, w, u, biases[0], biases[1], Keep::Last).unwrap();
+        b.output("y", y).unwrap();
+        b.finish().unwrap()
+    };
+    let x = numbers(4 * 15, 9);
+    for cpu in executors(1) {
+        let results = [true, false].map(|together| {
+            let mut plan = cpu.prepare(&graph(together), &[4]).unwrap();
+            // Loading replaces the constant that the parts are of.
+            let before = run(plan.as_mut(), 4, &[&x], 1);
+            let zeros = |name: &str, n| (name.to_string(), Tensor::zeros(&[n]));
+            let states = match together {
+                true => vec![zeros("both", 6 * hidden)],
+                false => vec![zeros("b", 3 * hidden), zeros("c", 3 * hidden)],
+            };
+            plan.load(&states).unwrap();
+            let after = run(plan.as_mut(), 4, &[&x], 1);
+            assert_ne!(before, after);
+            (before, after)
+        });
+        assert_eq!(results[0], results[1], "{}", cpu.isa());
+    }
 }
 
 #[test]

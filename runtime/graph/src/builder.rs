@@ -256,6 +256,19 @@ impl Builder {
         self.push_one(Op::Lstm { keep }, &[x, w, u, b])
     }
 
+    /// x `[B, T, F]`, w `[F, 3H]`, u `[H, 3H]`, b and c `[3H]` → `[B, H]` or `[B, T, H]`.
+    pub fn gru(
+        &mut self,
+        x: Value,
+        w: Value,
+        u: Value,
+        b: Value,
+        c: Value,
+        keep: Keep,
+    ) -> Result<Value, BuildError> {
+        self.push_one(Op::Gru { keep }, &[x, w, u, b, c])
+    }
+
     /// Any op but `Input` and `State`. Gives each of its outputs.
     pub fn push(&mut self, op: Op, inputs: &[Value]) -> Result<Vec<Value>, BuildError> {
         let node_inputs_max = self.budget.limits().node_inputs_max;

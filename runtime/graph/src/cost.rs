@@ -71,8 +71,10 @@ pub fn flops(op: &Op, inputs: &[&Shape], outputs: &[Shape], batch: usize) -> u64
             let inner = inputs[0].rank() - if *transpose_a { 2 } else { 1 };
             count(&outputs[0]).saturating_mul(dim(inputs[0], inner)).saturating_mul(2)
         }
-        Op::Lstm { .. } | Op::LstmForward => lstm_flops(inputs, &count, &dim),
-        Op::LstmBackward => lstm_flops(inputs, &count, &dim).saturating_mul(2),
+        Op::Lstm { .. } | Op::LstmForward | Op::Gru { .. } | Op::GruForward => {
+            recurrent_flops(inputs, &count, &dim)
+        }
+        Op::LstmBackward | Op::GruBackward => recurrent_flops(inputs, &count, &dim).saturating_mul(2),
         Op::Input { .. }
         | Op::State { .. }
         | Op::Constant(_)
@@ -97,7 +99,11 @@ pub fn flops(op: &Op, inputs: &[&Shape], outputs: &[Shape], batch: usize) -> u64
 }
 
 /// x `[B, T, F]`, W, U: each of the B·T steps multiplies by W and by U.
-fn lstm_flops(inputs: &[&Shape], count: &dyn Fn(&Shape) -> u64, dim: &dyn Fn(&Shape, usize) -> u64) -> u64 {
+fn recurrent_flops(
+    inputs: &[&Shape],
+    count: &dyn Fn(&Shape) -> u64,
+    dim: &dyn Fn(&Shape, usize) -> u64,
+) -> u64 {
     let steps = dim(inputs[0], 0).saturating_mul(dim(inputs[0], 1));
     let weights = count(inputs[1]).saturating_add(count(inputs[2]));
     steps.saturating_mul(weights).saturating_mul(2)

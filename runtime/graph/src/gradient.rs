@@ -64,7 +64,7 @@ impl From<BuildError> for GradientError {
 
 /// The graph extended by the derivatives of `loss`, a scalar, with respect to each of `wrt`; and where they are,
 /// each of its `wrt`'s shape. Names, states, outputs and updates stay; values are renumbered, since each `Lstm`
-/// on the way becomes an `LstmForward`. A value that the loss doesn't depend on has a gradient of zeros.
+/// or `Gru` on the way becomes an `LstmForward` or `GruForward`. A value that the loss doesn't depend on has a gradient of zeros.
 pub fn gradient(graph: &Graph, loss: Value, wrt: &[Value]) -> Result<(Graph, Vec<Value>), GradientError> {
     verify(graph, &Limits::default()).map_err(GradientError::Invalid)?;
     for &value in wrt.iter().chain([&loss]) {
@@ -73,7 +73,7 @@ pub fn gradient(graph: &Graph, loss: Value, wrt: &[Value]) -> Result<(Graph, Vec
     if graph.shape(loss).rank() != 0 {
         return Err(GradientError::NotScalar { shape: graph.shape(loss).clone() });
     }
-    let (graph, values) = open_lstms(graph, loss, wrt);
+    let (graph, values) = open_recurrent(graph, loss, wrt);
     let (loss, wrt) = (values[0], &values[1..]);
 
     let reached = reach(&graph, wrt);
@@ -89,9 +89,9 @@ pub fn gradient(graph: &Graph, loss: Value, wrt: &[Value]) -> Result<(Graph, Vec
     Ok((walk.builder.finish().map_err(GradientError::Invalid)?, gradients))
 }
 
-/// Copies the graph with `LstmForward` for each `Lstm` between `wrt` and `loss`: its backward form needs the
-/// gates. Gives the loss and `wrt` in the copy.
-fn open_lstms(graph: &Graph, loss: Value, wrt: &[Value]) -> (Graph, Vec<Value>) {
+/// Copies the graph with the form that keeps its gates, which the backward needs, for each `Lstm` and `Gru` between
+/// `wrt` and `loss`. Gives the loss and `wrt` in the copy.
+fn open_recurrent(graph: &Graph, loss: Value, wrt: &[Value]) -> (Graph, Vec<Value>) {
     let reached = reach(graph, wrt);
     let mut used = vec![false; graph.nodes.len()];
     used[loss.node.0 as usize] = true;
@@ -104,7 +104,11 @@ fn open_lstms(graph: &Graph, loss: Value, wrt: &[Value]) -> (Graph, Vec<Value>) 
     for (id, node) in graph.nodes.iter().enumerate() {
         match node.op {
             Op::Lstm { keep } if reached[id] && used[id] => {
-                let value = open_lstm(&mut copy, node, keep);
+                let value = open(&mut copy, node, keep, Op::LstmForward, &[1, 1, 4]);
+                copy.replace(vec![value]);
+            }
+            Op::Gru { keep } if reached[id] && used[id] => {
+                let value = open(&mut copy, node, keep, Op::GruForward, &[1, 3, 1]);
                 copy.replace(vec![value]);
             }
             _ => {
@@ -116,15 +120,16 @@ fn open_lstms(graph: &Graph, loss: Value, wrt: &[Value]) -> (Graph, Vec<Value>) 
     (copy.finish(), values)
 }
 
-fn open_lstm(copy: &mut Copier<'_>, node: &Node, keep: Keep) -> Value {
+/// The forward form, whose outputs are so many times H wide, and of its first output what `keep` says.
+fn open(copy: &mut Copier<'_>, node: &Node, keep: Keep, forward: Op, widths: &[usize]) -> Value {
     let inputs = copy.values(&node.inputs);
     let x = copy.target_node(inputs[0]).shapes[inputs[0].slot as usize].clone();
     let (batch, steps) = (x.dims()[0], x.dims()[1]);
     let hidden = node.shapes[0].dims()[node.shapes[0].rank() - 1];
     let width = |n: usize| Dim::Fixed(hidden.fixed().expect("verified") * n);
     let shape = |step: Dim, n: usize| Shape::new([batch, step, width(n)]);
-    let shapes = vec![shape(steps, 1), shape(steps, 1), shape(steps, 4)];
-    let h = copy.push(Op::LstmForward, inputs, shapes, &node.scope)[0];
+    let shapes = widths.iter().map(|&n| shape(steps, n)).collect();
+    let h = copy.push(forward, inputs, shapes, &node.scope)[0];
     match keep {
         Keep::Sequence => h,
         Keep::Last => {
@@ -218,26 +223,31 @@ impl Walk {
                 let gradients = self.builder.push(backward, &[inputs[0], inputs[1], dy])?;
                 self.give_all(inputs, &gradients)
             }
-            Op::Lstm { .. } => unreachable!("an Lstm on the way is an LstmForward by now"),
-            Op::LayerNormBackward { .. } | Op::LstmForward | Op::LstmBackward | Op::AdamW { .. } => {
-                self.many_outputs(node, &[y], &[Some(dy)])
-            }
+            Op::Lstm { .. } | Op::Gru { .. } => unreachable!("one on the way is its forward form by now"),
+            Op::LayerNormBackward { .. }
+            | Op::LstmForward
+            | Op::LstmBackward
+            | Op::GruForward
+            | Op::GruBackward
+            | Op::AdamW { .. } => self.many_outputs(node, &[y], &[Some(dy)]),
         }
     }
 
     /// The rule of the ops with several outputs.
     fn many_outputs(&mut self, node: &Node, outputs: &[Value], adjoints: &[Option<Value>]) -> Rule {
-        let reason = match &node.op {
-            Op::LstmForward => match adjoints {
-                &[Some(dh), None, None] => {
-                    let (inputs, saved) = (&node.inputs[..3], &outputs[..3]);
-                    let arguments = [inputs, saved, &[dh]].concat();
-                    let gradients = self.builder.push(Op::LstmBackward, &arguments)?;
-                    return self.give_all(&node.inputs, &gradients);
-                }
-                _ => "only h has a rule; the cells and gates are there for the backward form",
-            },
-            _ => "it is itself part of a backward pass or an update",
+        let backward = match &node.op {
+            Op::LstmForward => Ok(Op::LstmBackward),
+            Op::GruForward => Ok(Op::GruBackward),
+            _ => Err("it is itself part of a backward pass or an update"),
+        };
+        let reason = match (backward, adjoints) {
+            (Ok(backward), &[Some(dh), None, None]) => {
+                let arguments = [&node.inputs[..3], outputs, &[dh]].concat();
+                let gradients = self.builder.push(backward, &arguments)?;
+                return self.give_all(&node.inputs, &gradients);
+            }
+            (Ok(_), _) => "only h has a rule; the other outputs are there for the backward form",
+            (Err(reason), _) => reason,
         };
         Err(GradientError::NotDifferentiable { op: node.op.name(), scope: node.scope.clone(), reason })
     }

@@ -3,7 +3,9 @@
 //! without a catch-all arm, so the compiler lists what is missing.
 //!
 //! All tensors are f32 (f64 in the reference). Gate order of the LSTM is input, forget, cell, output
-//! (i, f, g, o), weights are input-major: `x · W` with `W: [F, 4H]`, `U: [H, 4H]`, `b: [4H]`.
+//! (i, f, g, o), weights are input-major: `x · W` with `W: [F, 4H]`, `U: [H, 4H]`, `b: [4H]`. Gate order of the
+//! GRU is reset, update, new (r, z, n), with `W: [F, 3H]`, `U: [H, 3H]` and a bias for each product, `b: [3H]` and
+//! `c: [3H]`: the reset gate takes effect after the product with h, as in cuDNN and PyTorch.
 
 use crate::shape::Shape;
 use crate::tensor::Tensor;
@@ -66,6 +68,13 @@ pub enum Op {
     LstmForward,
     /// x, W, U, h, c, gates, dh `[B, T, H]` → dx, dW, dU, db.
     LstmBackward,
+    /// x `[B, T, F]`, W, U, b, c → h: the last `[B, H]` or the sequence `[B, T, H]`. Zero initial state.
+    Gru { keep: Keep },
+    /// x, W, U, b, c → h `[B, T, H]`, gates after activation `[B, T, 3H]`, q `[B, T, H]`: the part of h·U + c that
+    /// the reset gate multiplies.
+    GruForward,
+    /// x, W, U, h, gates, q, dh `[B, T, H]` → dx, dW, dU, db, dc.
+    GruBackward,
 
     // -- optimiser --
     /// parameter, m, v, gradient, learning rate (scalar), step (scalar, from 1) → parameter, m, v.
@@ -145,6 +154,9 @@ impl Op {
             Op::Lstm { .. } => "lstm",
             Op::LstmForward => "lstm_forward",
             Op::LstmBackward => "lstm_backward",
+            Op::Gru { .. } => "gru",
+            Op::GruForward => "gru_forward",
+            Op::GruBackward => "gru_backward",
             Op::AdamW { .. } => "adamw",
         }
     }

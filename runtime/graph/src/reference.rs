@@ -13,6 +13,7 @@ use crate::verify::{Limits, VerifyError, verify};
 mod arrays;
 pub mod elementwise;
 mod fused;
+mod gru;
 mod interpreter;
 pub mod random;
 
@@ -151,9 +152,12 @@ pub(crate) fn apply(node: &Node, batch: usize, inputs: &[&Array]) -> Vec<Array> 
         Op::LayerNormBackward { epsilon } => {
             return fused::layer_norm_backward(inputs[0], inputs[1], inputs[2], *epsilon);
         }
-        Op::Lstm { keep } => fused::lstm(inputs, *keep),
+        Op::Lstm { keep } => fused::kept(*keep, fused::lstm_forward(inputs).swap_remove(0)),
         Op::LstmForward => return fused::lstm_forward(inputs),
         Op::LstmBackward => return fused::lstm_backward(inputs),
+        Op::Gru { keep } => fused::kept(*keep, gru::gru_forward(inputs).swap_remove(0)),
+        Op::GruForward => return gru::gru_forward(inputs),
+        Op::GruBackward => return gru::gru_backward(inputs),
         Op::AdamW { beta1, beta2, epsilon, weight_decay } => {
             return fused::adamw([*beta1, *beta2, *epsilon, *weight_decay], inputs);
         }

@@ -82,6 +82,9 @@ fn is_identity(node: &Node, graph: &Graph) -> bool {
         | Op::Lstm { .. }
         | Op::LstmForward
         | Op::LstmBackward
+        | Op::Gru { .. }
+        | Op::GruForward
+        | Op::GruBackward
         | Op::AdamW { .. } => false,
     }
 }

@@ -39,8 +39,9 @@ pub fn input_count(op: &Op) -> Option<usize> {
         Op::Binary(_) | Op::Dropout { .. } | Op::MatMul { .. } => Some(2),
         Op::Select | Op::LayerNorm { .. } | Op::LayerNormBackward { .. } => Some(3),
         Op::Lstm { .. } | Op::LstmForward => Some(4),
+        Op::Gru { .. } | Op::GruForward => Some(5),
         Op::AdamW { .. } => Some(6),
-        Op::LstmBackward => Some(7),
+        Op::LstmBackward | Op::GruBackward => Some(7),
         Op::Concat { .. } => None,
     }
 }
@@ -113,18 +114,23 @@ fn derive(op: &Op, inputs: &[&Shape]) -> Result<Vec<Shape>, String> {
         Op::LayerNorm { epsilon } => layer_norm(*epsilon, inputs[0], &inputs[1..]),
         Op::LayerNormBackward { epsilon } => layer_norm_backward(*epsilon, inputs),
         Op::Lstm { keep } => {
-            let (batch, steps, hidden) = lstm(inputs)?;
-            Ok(vec![match keep {
-                Keep::Last => Shape::new([batch, hidden]),
-                Keep::Sequence => Shape::new([batch, steps, hidden]),
-            }])
+            let (sequence, _) = lstm(inputs)?;
+            Ok(vec![kept(*keep, sequence)])
         }
         Op::LstmForward => {
-            let (batch, steps, hidden) = lstm(inputs)?;
-            let sequence = Shape::new([batch, steps, hidden]);
-            Ok(vec![sequence.clone(), sequence, lstm_gates(batch, steps, hidden)?])
+            let (sequence, gates) = lstm(inputs)?;
+            Ok(vec![sequence.clone(), sequence, gates])
         }
         Op::LstmBackward => lstm_backward(inputs),
+        Op::Gru { keep } => {
+            let (sequence, _) = gru(inputs)?;
+            Ok(vec![kept(*keep, sequence)])
+        }
+        Op::GruForward => {
+            let (sequence, gates) = gru(inputs)?;
+            Ok(vec![sequence.clone(), gates, sequence])
+        }
+        Op::GruBackward => gru_backward(inputs),
         Op::AdamW { beta1, beta2, epsilon, weight_decay } => {
             adamw(*beta1, *beta2, *epsilon, *weight_decay, inputs)
         }
@@ -248,46 +254,63 @@ fn layer_norm_backward(epsilon: f32, inputs: &[&Shape]) -> Result<Vec<Shape>, St
     Ok(vec![x.clone(), gamma.clone(), gamma.clone()])
 }
 
-/// Checks x, W, U, b; gives the dimensions of `[B, T, H]`.
-fn lstm(inputs: &[&Shape]) -> Result<(Dim, Dim, Dim), String> {
-    let (x, bias) = (inputs[0], inputs[3]);
-    let hidden = lstm_weights(x, inputs[1], inputs[2])?;
-    same("b", bias, &Shape::fixed(&[4 * hidden]))?;
-    Ok((x.dims()[0], x.dims()[1], Dim::Fixed(hidden)))
+/// The sequence `[B, T, H]` or its last step.
+fn kept(keep: Keep, sequence: Shape) -> Shape {
+    match keep {
+        Keep::Last => Shape::new([sequence.dims()[0], sequence.dims()[2]]),
+        Keep::Sequence => sequence,
+    }
 }
 
-/// Checks x, W, U; gives H, for which 4H doesn't overflow.
-fn lstm_weights(x: &Shape, w: &Shape, u: &Shape) -> Result<usize, String> {
+/// Checks x, W, U, b; gives the shapes of h and of the gates.
+fn lstm(inputs: &[&Shape]) -> Result<(Shape, Shape), String> {
+    let (sequence, gates, bias) = recurrent(4, inputs)?;
+    same("b", inputs[3], &bias)?;
+    Ok((sequence, gates))
+}
+
+fn lstm_backward(inputs: &[&Shape]) -> Result<Vec<Shape>, String> {
+    let (sequence, gates, bias) = recurrent(4, inputs)?;
+    same("h", inputs[3], &sequence)?;
+    same("c", inputs[4], &sequence)?;
+    same("gates", inputs[5], &gates)?;
+    same("dh", inputs[6], &sequence)?;
+    Ok(vec![inputs[0].clone(), inputs[1].clone(), inputs[2].clone(), bias])
+}
+
+/// Checks x, W, U, b, c; gives the shapes of h and of the gates.
+fn gru(inputs: &[&Shape]) -> Result<(Shape, Shape), String> {
+    let (sequence, gates, bias) = recurrent(3, inputs)?;
+    same("b", inputs[3], &bias)?;
+    same("c", inputs[4], &bias)?;
+    Ok((sequence, gates))
+}
+
+fn gru_backward(inputs: &[&Shape]) -> Result<Vec<Shape>, String> {
+    let (sequence, gates, bias) = recurrent(3, inputs)?;
+    same("h", inputs[3], &sequence)?;
+    same("gates", inputs[4], &gates)?;
+    same("q", inputs[5], &sequence)?;
+    same("dh", inputs[6], &sequence)?;
+    Ok(vec![inputs[0].clone(), inputs[1].clone(), inputs[2].clone(), bias.clone(), bias])
+}
+
+/// Checks x, W, U of a layer of G gates; gives the shapes of h `[B, T, H]`, of the gates `[B, T, GH]` and of a
+/// bias `[GH]`.
+fn recurrent(gates: usize, inputs: &[&Shape]) -> Result<(Shape, Shape, Shape), String> {
+    let (x, w, u) = (inputs[0], inputs[1], inputs[2]);
     if x.rank() != 3 {
         return Err(format!("x is {x}, not [B, T, F]"));
     }
     fixed_axis(x, 1)?;
     let features = fixed_axis(x, 2)?;
-    let hidden = match u.to_fixed().as_deref() {
-        Some(&[hidden, gates]) if hidden.checked_mul(4) == Some(gates) => hidden,
-        _ => return Err(format!("U is {u}, not [H, 4H]")),
+    let (hidden, width) = match u.to_fixed().as_deref() {
+        Some(&[hidden, width]) if hidden.checked_mul(gates) == Some(width) => (hidden, width),
+        _ => return Err(format!("U is {u}, not [H, {gates}H]")),
     };
-    same("W [F, 4H]", w, &Shape::fixed(&[features, 4 * hidden]))?;
-    Ok(hidden)
-}
-
-fn lstm_gates(batch: Dim, steps: Dim, hidden: Dim) -> Result<Shape, String> {
-    match merge_dims(&[Dim::Fixed(4), hidden]) {
-        Some(gates) => Ok(Shape::new([batch, steps, gates])),
-        None => Err("4H overflows".into()),
-    }
-}
-
-fn lstm_backward(inputs: &[&Shape]) -> Result<Vec<Shape>, String> {
-    let (x, w, u) = (inputs[0], inputs[1], inputs[2]);
-    let hidden = lstm_weights(x, w, u)?;
-    let (batch, steps) = (x.dims()[0], x.dims()[1]);
-    let sequence = Shape::new([batch, steps, Dim::Fixed(hidden)]);
-    same("h", inputs[3], &sequence)?;
-    same("c", inputs[4], &sequence)?;
-    same("gates", inputs[5], &lstm_gates(batch, steps, Dim::Fixed(hidden))?)?;
-    same("dh", inputs[6], &sequence)?;
-    Ok(vec![x.clone(), w.clone(), u.clone(), Shape::fixed(&[4 * hidden])])
+    same(&format!("W [F, {gates}H]"), w, &Shape::fixed(&[features, width]))?;
+    let sequence = |width: usize| Shape::new([x.dims()[0], x.dims()[1], Dim::Fixed(width)]);
+    Ok((sequence(hidden), sequence(width), Shape::fixed(&[width])))
 }
 
 fn adamw(

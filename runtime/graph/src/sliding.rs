@@ -382,11 +382,11 @@ fn without_time(tensor: &Tensor, rank: usize) -> Result<Tensor, String> {
 }
 
 fn is_recurrent(op: &Op) -> bool {
-    matches!(op, Op::Lstm { .. })
+    matches!(op, Op::Lstm { .. } | Op::Gru { .. })
 }
 
 fn keeps_all(op: &Op) -> bool {
-    matches!(op, Op::Lstm { keep: Keep::Sequence })
+    matches!(op, Op::Lstm { keep: Keep::Sequence } | Op::Gru { keep: Keep::Sequence })
 }
 
 fn single(values: Result<Vec<Value>, BuildError>) -> Result<Value, String> {

@@ -4,7 +4,7 @@ use proptest::test_runner::{Config, RngSeed};
 
 use crate::builder::{BuildError, Builder};
 use crate::graph::{Graph, Initial, Value};
-use crate::op::{BinaryOp, Keep, Op, ReduceOp, UnaryOp};
+use crate::op::{BinaryOp, Keep, ReduceOp, UnaryOp};
 use crate::shape::{Dim, Shape};
 use crate::tensor::Tensor;
 
@@ -70,7 +70,7 @@ fn grow(
     const KINKED: [BinaryOp; 4] = [BinaryOp::Max, BinaryOp::Min, BinaryOp::Less, BinaryOp::Div];
     let rank = b.shape(x).rank();
     let axis = pick(rank.max(1));
-    match kind % 17 {
+    match kind % 18 {
         0 => b.unary(SMOOTH[pick(6)], x),
         1 if smooth => b.add(x, y),
         1 => b.unary(UnaryOp::ALL[pick(14)], x),
@@ -102,14 +102,15 @@ fn grow(
             let Some(&[_, _, Dim::Fixed(features)]) = Some(b.shape(x).dims()) else {
                 return b.unary(UnaryOp::Tanh, x);
             };
+            let gates = if kind % 18 == 16 { 4 } else { 3 } * hidden;
             let weight = |b: &mut Builder, rows: usize| {
-                let data = (0..rows * 4 * hidden).map(|i| ((i * 7 % 13) as f32 - 6.0) / 8.0).collect();
-                b.constant(Tensor::new(vec![rows, 4 * hidden], data).unwrap())
+                let data = (0..rows * gates).map(|i| ((i * 7 % 13) as f32 - 6.0) / 8.0).collect();
+                b.constant(Tensor::new(vec![rows, gates], data).unwrap())
             };
             let (w, u) = (weight(b, features)?, weight(b, hidden)?);
-            let bias = b.constant(Tensor::zeros(&[4 * hidden]))?;
+            let bias = b.constant(Tensor::zeros(&[gates]))?;
             let keep = [Keep::Last, Keep::Sequence][pick(2)];
-            b.push_one(Op::Lstm { keep }, &[x, w, u, bias])
+            if kind % 18 == 16 { b.lstm(x, w, u, bias, keep) } else { b.gru(x, w, u, bias, bias, keep) }
         }
     }
 }
@@ -130,7 +131,7 @@ fn random_graphs_are_not_trivial() {
         }
     }
     let wanted = "exp select dropout broadcast reshape transpose slice pad concat matmul reduce_mean softmax \
-        log_softmax lstm max less div";
+        log_softmax lstm gru max less div";
     for op in wanted.split_whitespace() {
         assert!(seen.get(op).is_some_and(|&count| count >= 10), "{op}: {seen:?}");
     }

@@ -18,6 +18,7 @@
 //! | reduce | ReduceSum, ReduceMean, ReduceMax |
 //! | softmax, log_softmax, layer_norm | Softmax, LogSoftmax, LayerNormalization |
 //! | lstm | LSTM between Transpose and Squeeze; gates and biases as [`gates`](mod@gates) says |
+//! | gru | GRU with linear_before_reset = 1, likewise; its two biases joined by Concat |
 //! | dropout, backward ops, adamw, updates | refused: `graph::rewrite` takes them out first |
 //!
 //! Read besides: Gemm, Identity, Dropout (as identity), Flatten, Squeeze, Unsqueeze, Gather of one index,

@@ -8,6 +8,8 @@
 pub(crate) mod activation;
 pub(crate) mod aligned;
 pub(crate) mod gemm;
+pub(crate) mod gru;
+pub(crate) mod gru_backward;
 pub(crate) mod lstm;
 pub(crate) mod lstm_backward;
 pub(crate) mod normalise;

@@ -6,6 +6,7 @@ pub(crate) mod buffers;
 pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod fused;
+pub(crate) mod gru;
 pub(crate) mod lstm;
 pub(crate) mod matmul;
 pub(crate) mod movement;

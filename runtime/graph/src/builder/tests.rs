@@ -38,6 +38,20 @@ fn a_refused_node_leaves_the_graph_as_it_was() {
 }
 
 #[test]
+fn recurrent_layers_give_the_last_step_or_all() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[5, 3])).unwrap();
+    let mut state =
+        |name: &str, dims: &[usize]| b.state(name, Shape::fixed(dims), Initial::Glorot, true).unwrap();
+    let (w, u, bias) = (state("w", &[3, 12]), state("u", &[4, 12]), state("b", &[12]));
+    let all = b.gru(x, w, u, bias, bias, Keep::Sequence).unwrap();
+    assert_eq!(b.shape(all), &Shape::batch(&[5, 4]));
+    let last = b.gru(x, w, u, bias, bias, Keep::Last).unwrap();
+    assert_eq!(b.shape(last), &Shape::batch(&[4]));
+    assert!(message(b.lstm(x, w, u, bias, Keep::Last)).contains("U is [4, 12], not [H, 4H]"));
+}
+
+#[test]
 fn names_are_unique() {
     let mut b = Builder::new();
     let x = b.input("x", Shape::batch(&[3])).unwrap();

@@ -1,4 +1,4 @@
-//! Rows of the fused ops: softmax, layer normalisation, dropout, the LSTM's forms and AdamW.
+//! Rows of the fused ops: softmax, layer normalisation, dropout, the LSTM's and GRU's forms and AdamW.
 
 use super::elementwise::op_row;
 use super::{Fill, Row, Tolerance};
@@ -11,8 +11,10 @@ pub(super) fn rows() -> Vec<Row> {
     rows.extend(dropout_rows());
     for (steps, features, hidden) in [(1, 1, 1), (5, 3, 7), (1, 16, 16), (4, 1, 33), (9, 5, 8), (3, 32, 20)] {
         rows.extend(lstm_rows(steps, features, hidden, 1.0));
+        rows.extend(gru_rows(steps, features, hidden, 1.0));
     }
     rows.extend(lstm_rows(6, 4, 9, 60.0));
+    rows.extend(gru_rows(6, 4, 9, 60.0));
     rows.extend(adamw_rows());
     rows
 }
@@ -119,6 +121,37 @@ fn lstm_rows(steps: usize, features: usize, hidden: usize, scale: f32) -> Vec<Ro
             batches: vec![1, 2, 5],
             ..op_row(name("lstm_backward"), Tolerance::scaled(4.0 * units), backward, Op::LstmBackward)
         },
+    ]
+}
+
+/// All four forms at one size, as [`lstm_rows`].
+fn gru_rows(steps: usize, features: usize, hidden: usize, scale: f32) -> Vec<Row> {
+    let weight = |dims: &[usize]| (Shape::fixed(dims), Fill::Noise(1.0));
+    let sequence = |width: usize, fill| (Shape::batch(&[steps, width]), fill);
+    let x = sequence(features, Fill::Outliers(scale));
+    let (w, u) = (weight(&[features, 3 * hidden]), weight(&[hidden, 3 * hidden]));
+    let (b, c) = (weight(&[3 * hidden]), weight(&[3 * hidden]));
+    let forward = vec![x.clone(), w.clone(), u.clone(), b, c];
+    let saved = [
+        sequence(hidden, Fill::Noise(1.0)),
+        sequence(3 * hidden, Fill::Between(0.0, 1.0)),
+        sequence(hidden, Fill::Noise(2.0)),
+        sequence(hidden, Fill::Outliers(1.0)),
+    ];
+    let backward = [vec![x, w, u], saved.to_vec()].concat();
+    // Each gate sums F + H products, and each step starts from the last one's rounding.
+    let units = (16 + 2 * (features + hidden) + 8 * steps) as f64;
+    let name =
+        |form: &str| format!("{form} of {steps} steps, {features} features, {hidden} hidden, scale {scale}");
+    let row = |form: &str, units: f64, inputs: &[(Shape, Fill)], op| Row {
+        batches: vec![1, 2, 5],
+        ..op_row(name(form), Tolerance::scaled(units), inputs.to_vec(), op)
+    };
+    vec![
+        row("gru last", units, &forward, Op::Gru { keep: Keep::Last }),
+        row("gru sequence", units, &forward, Op::Gru { keep: Keep::Sequence }),
+        row("gru_forward", units, &forward, Op::GruForward),
+        row("gru_backward", 4.0 * units, &backward, Op::GruBackward),
     ]
 }
 

@@ -15,14 +15,17 @@ pub(super) const FEATURES: usize = 5;
 
 pub(super) fn rows() -> Vec<Row> {
     let lstm = |outputs| model(|b, x| stacked_lstm(b, x, outputs));
+    let huber = || Loss::Huber { delta: 0.5 };
     let quantiles = Loss::Pinball { quantiles: vec![0.1, 0.5, 0.9] };
     vec![
         prediction("two-layer LSTM", lstm(2)),
+        prediction("two-layer GRU", model(|b, x| stacked_gru(b, x, 2))),
         prediction("perceptron", model(perceptron)),
         training("two-layer LSTM, mean squared", lstm(2), Loss::MeanSquared, Fill::Noise(1.0)),
-        training("two-layer LSTM, huber", lstm(1), Loss::Huber { delta: 0.5 }, Fill::Outliers(1.0)),
+        training("two-layer LSTM, huber", lstm(1), huber(), Fill::Outliers(1.0)),
         training("two-layer LSTM, pinball", lstm(3), quantiles, Fill::Noise(1.0)),
         training("two-layer LSTM, cross entropy", lstm(3), Loss::CrossEntropy, Fill::Probabilities(3)),
+        training("two-layer GRU, huber", model(|b, x| stacked_gru(b, x, 1)), huber(), Fill::Outliers(1.0)),
         training("perceptron, mean squared", model(perceptron), Loss::MeanSquared, Fill::Noise(1.0)),
     ]
 }
@@ -86,6 +89,15 @@ pub(super) fn stacked_lstm(b: &mut Builder, x: Value, outputs: usize) -> Result<
     dense(b, "head", last, HIDDEN, outputs)
 }
 
+/// GRU, dropout, GRU, head.
+pub(super) fn stacked_gru(b: &mut Builder, x: Value, outputs: usize) -> Result<Value, BuildError> {
+    const HIDDEN: usize = 7;
+    let first = gru_layer(b, "gru.0", x, FEATURES, HIDDEN, Keep::Sequence)?;
+    let first = b.dropout(first, 0.2)?;
+    let last = gru_layer(b, "gru.1", first, HIDDEN, HIDDEN, Keep::Last)?;
+    dense(b, "head", last, HIDDEN, outputs)
+}
+
 /// Flattened window, two dense layers.
 pub(super) fn perceptron(b: &mut Builder, x: Value) -> Result<Value, BuildError> {
     let flat = b.reshape(x, Shape::batch(&[WINDOW * FEATURES]))?;
@@ -109,6 +121,24 @@ pub(super) fn lstm_layer(
     let u = b.state(&format!("{name}.u"), Shape::fixed(&[hidden, 4 * hidden]), root, true)?;
     let bias = b.state(&format!("{name}.b"), Shape::fixed(&[4 * hidden]), Initial::LstmBias, true)?;
     b.lstm(x, w, u, bias, keep)
+}
+
+pub(super) fn gru_layer(
+    b: &mut Builder,
+    name: &str,
+    x: Value,
+    features: usize,
+    hidden: usize,
+    keep: Keep,
+) -> Result<Value, BuildError> {
+    b.scope(name);
+    let w = b.state(&format!("{name}.w"), Shape::fixed(&[features, 3 * hidden]), Initial::Glorot, true)?;
+    let root = Initial::UniformRoot { n: hidden };
+    let u = b.state(&format!("{name}.u"), Shape::fixed(&[hidden, 3 * hidden]), root.clone(), true)?;
+    // Not zeros, so that a bias in the wrong place shows.
+    let bias = b.state(&format!("{name}.b"), Shape::fixed(&[3 * hidden]), root.clone(), true)?;
+    let recurrent = b.state(&format!("{name}.c"), Shape::fixed(&[3 * hidden]), root, true)?;
+    b.gru(x, w, u, bias, recurrent, keep)
 }
 
 fn dense(b: &mut Builder, name: &str, x: Value, inputs: usize, outputs: usize) -> Result<Value, BuildError> {

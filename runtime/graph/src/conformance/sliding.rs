@@ -1,6 +1,6 @@
 //! The sliding plans: pushed row by row, each prediction must equal a run over the whole window.
 
-use super::models::{FEATURES, WINDOW, lstm_layer, model, perceptron, stacked_lstm};
+use super::models::{FEATURES, WINDOW, gru_layer, lstm_layer, model, perceptron, stacked_gru, stacked_lstm};
 use super::{Fill, Outcome, Tolerance, Verdict};
 use crate::executor::{Executor, PrepareError, SlidingPlan};
 use crate::graph::Graph;
@@ -12,12 +12,20 @@ const STREAMS: usize = 3;
 const ROUNDS: usize = 3 * WINDOW + 1;
 const RESET_ROUND: usize = 2 * WINDOW;
 
-/// Runs every sliding row: an LSTM, a stack of two, a net that can't slide.
+/// Runs every sliding row: an LSTM, a GRU, a stack of two of each, one over the other, a net that can't slide.
 pub fn check_sliding(executor: &dyn Executor) -> Vec<Outcome> {
     let lstm = model(|b, x| lstm_layer(b, "lstm", x, FEATURES, 4, Keep::Last));
+    let gru = model(|b, x| gru_layer(b, "gru", x, FEATURES, 4, Keep::Last));
+    let lstm_over_gru = model(|b, x| {
+        let h = gru_layer(b, "gru", x, FEATURES, 6, Keep::Sequence)?;
+        lstm_layer(b, "lstm", h, 6, 4, Keep::Last)
+    });
     let rows = [
         ("sliding LSTM", lstm),
         ("sliding two-layer LSTM", model(|b, x| stacked_lstm(b, x, 2))),
+        ("sliding GRU", gru),
+        ("sliding two-layer GRU", model(|b, x| stacked_gru(b, x, 2))),
+        ("sliding LSTM over GRU", lstm_over_gru),
         ("sliding perceptron", model(perceptron)),
     ];
     let outcome = |(name, model): (&str, Graph)| {

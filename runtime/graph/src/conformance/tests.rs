@@ -34,7 +34,8 @@ fn every_op_has_a_row() {
     let present: BTreeSet<&str> =
         rows.iter().flat_map(|row| &row.graph.nodes).map(|node| node.op.name()).collect();
     let fused = "input state constant select dropout broadcast reshape transpose slice pad concat matmul softmax \
-        log_softmax layer_norm layer_norm_backward lstm lstm_forward lstm_backward adamw";
+        log_softmax layer_norm layer_norm_backward lstm lstm_forward lstm_backward gru gru_forward \
+        gru_backward adamw";
     let mut expected: BTreeSet<&str> = fused.split_whitespace().collect();
     expected.extend(UnaryOp::ALL.map(UnaryOp::name));
     expected.extend(BinaryOp::ALL.map(BinaryOp::name));
@@ -146,7 +147,7 @@ fn two_plans_that_differ_in_one_bit_fail() {
 #[test]
 fn a_wrong_op_fails_its_rows() {
     type Break = fn(&mut Node);
-    let cases: [(&str, Break); 9] = [
+    let cases: [(&str, Break); 11] = [
         ("gelu", |node| {
             if node.op == Op::Unary(UnaryOp::Gelu) {
                 node.op = Op::Unary(UnaryOp::Relu);
@@ -175,6 +176,16 @@ fn a_wrong_op_fails_its_rows() {
         ("lstm_backward", |node| {
             if let Op::LstmBackward = node.op {
                 node.inputs.swap(3, 4);
+            }
+        }),
+        ("gru_forward", |node| {
+            if let Op::GruForward = node.op {
+                node.inputs.swap(3, 4);
+            }
+        }),
+        ("gru_backward", |node| {
+            if let Op::GruBackward = node.op {
+                node.inputs.swap(3, 5);
             }
         }),
         ("adamw", |node| {

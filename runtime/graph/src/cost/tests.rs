@@ -14,6 +14,11 @@ fn contractions_count_two_for_each_product() {
     let op = Op::Lstm { keep: Keep::Last };
     let counted = flops(&op, &inputs.each_ref(), &[Shape::batch(&[2])], 10);
     assert_eq!(counted, 2 * 10 * 5 * (24 + 16) + touched);
+    let bias = Shape::fixed(&[6]);
+    let inputs = [&Shape::batch(&[5, 3]), &Shape::fixed(&[3, 6]), &Shape::fixed(&[2, 6]), &bias, &bias];
+    let touched = 10 * 5 * 3 + 18 + 12 + 6 + 6 + 10 * 2;
+    let counted = flops(&Op::Gru { keep: Keep::Last }, &inputs, &[Shape::batch(&[2])], 10);
+    assert_eq!(counted, 2 * 10 * 5 * (18 + 12) + touched);
 }
 
 #[test]

@@ -54,8 +54,8 @@ fn normalise(row: &[f64], epsilon: f32) -> (Vec<f64>, f64) {
     (row.iter().map(|x| (x - mean) / deviation).collect(), deviation)
 }
 
-pub(crate) fn lstm(inputs: &[&Array], keep: Keep) -> Array {
-    let h = lstm_forward(inputs).swap_remove(0);
+/// The sequence h `[B, T, H]` or its last step.
+pub(crate) fn kept(keep: Keep, h: Array) -> Array {
     match keep {
         Keep::Sequence => h,
         Keep::Last => {

@@ -167,6 +167,47 @@ fn one_lstm_cell_by_hand() {
 }
 
 #[test]
+fn a_gru_layer_by_hand() {
+    // Two hidden units, three steps: a column is a gate's unit, the gates in the order r, z, n.
+    let w = [0.5, -0.25, 1.0, 0.75, -0.6, 0.9];
+    let u = [[0.1, 0.2, -0.3, 0.4, 0.7, -0.8], [-0.5, 0.6, 0.3, -0.2, 0.25, 0.35]];
+    let b = [0.0, 0.1, -0.2, 0.3, 0.1, -0.1];
+    let c = [0.2, -0.3, 0.15, 0.05, -0.7, 0.6];
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let (mut h, mut product) = ([0.0f64; 2], [0.0f64; 2]);
+    let mut expected = Vec::new();
+    for x in [0.8, -1.2, 0.3] {
+        let before = h;
+        for unit in 0..2 {
+            let input = |gate: usize| x * w[2 * gate + unit] + b[2 * gate + unit];
+            let recurrent = |gate: usize| {
+                before[0] * u[0][2 * gate + unit] + before[1] * u[1][2 * gate + unit] + c[2 * gate + unit]
+            };
+            let reset = sigmoid(input(0) + recurrent(0));
+            let update = sigmoid(input(1) + recurrent(1));
+            product[unit] = recurrent(2);
+            let new = (input(2) + reset * product[unit]).tanh();
+            h[unit] = new - update * new + update * before[unit];
+        }
+        expected.extend(h);
+    }
+    let u = u.concat();
+    let inputs: [(&[usize], &[f64]); 5] =
+        [(&[1, 3, 1], &[0.8, -1.2, 0.3]), (&[1, 6], &w), (&[2, 6], &u), (&[6], &b), (&[6], &c)];
+    near(&apply_op(Op::Gru { keep: Keep::Sequence }, &inputs)[0], &expected);
+    near(&apply_op(Op::Gru { keep: Keep::Last }, &inputs)[0], &expected[4..]);
+    let saved = apply_op(Op::GruForward, &inputs);
+    near(&saved[0], &expected);
+    near(&saved[1][..6], &{
+        let sums = [0.6, -0.4, 0.75, 0.95];
+        let [r0, r1, z0, z1] = sums.map(sigmoid);
+        [r0, r1, z0, z1, (-0.38 - 0.7 * r0).tanh(), (0.62 + 0.6 * r1).tanh()]
+    });
+    near(&saved[2][..2], &c[4..]);
+    near(&saved[2][4..], &product);
+}
+
+#[test]
 fn two_adamw_steps_by_hand() {
     let op = Op::AdamW { beta1: 0.5, beta2: 0.75, epsilon: 0.125, weight_decay: 0.25 };
     let step = |p: f64, m: f64, v: f64, g: f64, t: f64| -> Vec<f64> {

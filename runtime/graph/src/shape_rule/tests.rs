@@ -116,6 +116,17 @@ fn fused() {
     let saved = "B,5,3; 3,8; 2,8; B,5,2; B,5,2; B,5,8; B,5,2";
     check(Op::LstmBackward, saved, Ok("B,5,3; 3,8; 2,8; 8"));
     check(Op::LstmBackward, "B,5,3; 3,8; 2,8; B,5,2; B,5,2; B,5,2; B,5,2", Err("gates is [B, 5, 2]"));
+    let inputs = "B,5,3; 3,6; 2,6; 6; 6";
+    check(Op::Gru { keep: Keep::Last }, inputs, Ok("B,2"));
+    check(Op::Gru { keep: Keep::Sequence }, inputs, Ok("B,5,2"));
+    check(Op::GruForward, inputs, Ok("B,5,2; B,5,6; B,5,2"));
+    check(Op::GruForward, "B,5,3; 3,6; 2,6; 6", Err("takes 5 inputs, not 4"));
+    check(Op::GruForward, "B,5,3; 3,6; 2,6; 6; 12", Err("c is [12], not [6]"));
+    check(Op::GruForward, "B,5,3; 3,8; 2,8; 8; 8", Err("U is [2, 8], not [H, 3H]"));
+    check(Op::GruForward, "B,5,3; 4,6; 2,6; 6; 6", Err("W [F, 3H] is [4, 6], not [3, 6]"));
+    let saved = "B,5,3; 3,6; 2,6; B,5,2; B,5,6; B,5,2; B,5,2";
+    check(Op::GruBackward, saved, Ok("B,5,3; 3,6; 2,6; 6; 6"));
+    check(Op::GruBackward, "B,5,3; 3,6; 2,6; B,5,2; B,5,6; B,5,6; B,5,2", Err("q is [B, 5, 6]"));
 }
 
 #[test]

@@ -184,6 +184,9 @@ pub(crate) fn hostile_op() -> impl Strategy<Value = Op> {
         any::<bool>().prop_map(|last| Op::Lstm { keep: if last { Keep::Last } else { Keep::Sequence } }),
         Just(Op::LstmForward),
         Just(Op::LstmBackward),
+        any::<bool>().prop_map(|last| Op::Gru { keep: if last { Keep::Last } else { Keep::Sequence } }),
+        Just(Op::GruForward),
+        Just(Op::GruBackward),
         (number(), number(), number(), number()).prop_map(|(beta1, beta2, epsilon, weight_decay)| {
             Op::AdamW { beta1, beta2, epsilon, weight_decay }
         }),

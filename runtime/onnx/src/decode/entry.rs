@@ -17,7 +17,7 @@ pub enum Entry {
 
 /// A value with its axes permuted and axes of size 1 put in between. Transpose, Squeeze and Unsqueeze of
 /// the file change the view alone; what reads it may take the inner value with a flag, as a matrix
-/// product and the LSTM do, and else a node is made of it.
+/// product and the recurrent layers do, and else a node is made of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
     pub inner: Value,

@@ -4,11 +4,13 @@ mod call;
 mod constants;
 mod elementwise;
 mod entry;
+mod gru;
 mod inputs;
 mod integers;
 mod layout;
 mod lstm;
 mod products;
+mod recurrent;
 mod shapes;
 
 use std::collections::{HashMap, HashSet};
@@ -21,6 +23,7 @@ use crate::{OPSETS_READ, clip, limits};
 use call::Call;
 use entry::{Entry, View};
 use integers::{Integer, Integers};
+use recurrent::OwnWeights;
 
 /// The graph that the file holds.
 pub fn decode(model: ModelProto) -> Result<Graph, CodecError> {
@@ -34,7 +37,7 @@ pub fn decode(model: ModelProto) -> Result<Graph, CodecError> {
         entries: HashMap::new(),
         views: HashMap::new(),
         used: used_names(&graph),
-        own_weights: lstm::own_weights(&graph),
+        own_weights: OwnWeights::find(&graph),
         states: HashMap::new(),
         zeros: HashMap::new(),
     };
@@ -58,15 +61,14 @@ struct Decoder {
     views: HashMap<View, Value>,
     /// Names that a node or an output reads.
     used: HashSet<String>,
-    /// Initialisers that only LSTMs read, always as the same input: states in our layout.
-    own_weights: HashMap<String, usize>,
+    own_weights: OwnWeights,
     /// Where each state's value stands among the graph's states.
     states: HashMap<NodeId, usize>,
     /// Which constants were found to be all zeros.
     zeros: HashMap<Value, bool>,
 }
 
-/// How many Reshape, Expand, Transpose and Slice may stand between a constant and the LSTM whose initial
+/// How many Reshape, Expand, Transpose and Slice may stand between a constant and the layer whose initial
 /// state it is.
 const ZERO_STEPS_MAX: usize = 16;
 
@@ -103,23 +105,23 @@ impl Decoder {
         let name = std::mem::take(&mut tensor.name);
         let refused = |reason: String| CodecError::Unsupported { op: "initializer".into(), reason };
         let literal = tensor::literal(TensorProto { name: clip(&name), ..tensor })?;
-        let entry = match (literal, self.own_weights.get(&name)) {
-            (Literal::Float(value), place) => {
-                let value = match place {
-                    Some(place) => lstm::own_weight(*place, value)
-                        .map_err(|reason| refused(format!("{:?}: {reason}", clip(&name))))?,
-                    None => value,
-                };
+        let entry = match literal {
+            Literal::Float(value) => {
+                let value = self.own_weights.convert(&name, value);
+                let value = value.map_err(|reason| refused(format!("{:?}: {reason}", clip(&name))))?;
                 let shape = Shape::fixed(value.dims());
                 let state = self.builder.state(&name, shape, Initial::Given(value), true);
                 let state = state.map_err(|e| refused(e.to_string()))?;
                 self.states.insert(state.node, self.states.len());
                 self.entries_view(state)
             }
-            (_, Some(_)) => {
-                return Err(refused(format!("{:?}: an LSTM's weight must be float32", clip(&name))));
+            _ if self.own_weights.contains(&name) => {
+                return Err(refused(format!(
+                    "{:?}: a recurrent layer's weight must be float32",
+                    clip(&name)
+                )));
             }
-            (literal, None) => self.literal(literal).map_err(refused)?,
+            literal => self.literal(literal).map_err(refused)?,
         };
         self.bind(name, entry)
     }
@@ -182,6 +184,7 @@ impl Decoder {
             "Softmax" | "LogSoftmax" => self.softmax(call),
             "LayerNormalization" => self.layer_norm(call),
             "LSTM" => return self.lstm(call),
+            "GRU" => return self.gru(call),
             "Shape" => self.shape_of(call),
             "Reshape" => self.reshape(call),
             "Flatten" => self.flatten(call),
@@ -193,6 +196,10 @@ impl Decoder {
             "Split" => return self.split(call),
             "Gather" => self.gather(call),
             "Pad" => self.pad(call),
+            // Only a GRU reads it, which takes the two as they are.
+            "Concat" if call.output(0).is_some_and(|name| self.own_weights.pair(name).is_some()) => {
+                self.entry(call, 0)
+            }
             "Concat" => self.concat(call),
             name => match elementwise::unary(name) {
                 Some(op) => self.unary(call, op),

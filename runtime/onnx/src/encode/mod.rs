@@ -1,8 +1,8 @@
 //! Graph → ONNX: names, sources, one pass over the nodes, outputs.
 
-mod lstm;
 mod nodes;
 mod ops;
+mod recurrent;
 
 use std::collections::{HashMap, HashSet};
 
@@ -46,8 +46,8 @@ struct Encoder<'g> {
     taken: HashSet<String>,
     /// What each value that is an output is to be called.
     output_names: HashMap<Value, String>,
-    /// Weights that only LSTMs use, always in the same place: stored in ONNX's layout.
-    lstm_weights: HashMap<NodeId, lstm::Weight>,
+    /// Weights that only recurrent layers use, always in the same place: stored in ONNX's layout.
+    own_weights: HashMap<NodeId, recurrent::Weight>,
     /// Integer lists written so far.
     integers: HashMap<Vec<i64>, String>,
     /// The ONNX name of the value being written, and its node's scope with a slash.
@@ -66,7 +66,7 @@ impl<'g> Encoder<'g> {
             names: HashMap::new(),
             taken: HashSet::new(),
             output_names: HashMap::new(),
-            lstm_weights: lstm::own_weights(graph),
+            own_weights: recurrent::own_weights(graph),
             integers: HashMap::new(),
             current: String::new(),
         };
@@ -137,7 +137,7 @@ impl<'g> Encoder<'g> {
             );
             return Err(unsupported("state", reason));
         };
-        Ok(match self.lstm_weights.get(&state.node) {
+        Ok(match self.own_weights.get(&state.node) {
             Some(weight) => weight.to_onnx(&state.name, value),
             None => tensor::float_proto(&state.name, value.dims(), value.data()),
         })

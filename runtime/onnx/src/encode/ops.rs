@@ -63,10 +63,13 @@ impl Encoder<'_> {
                 self.emit_as("LayerNormalization", &inputs, attributes, output);
             }
             Op::Lstm { keep } => self.lstm(node, *keep, output)?,
+            Op::Gru { keep } => self.gru(node, *keep, output)?,
             Op::Dropout { .. }
             | Op::LayerNormBackward { .. }
             | Op::LstmForward
             | Op::LstmBackward
+            | Op::GruForward
+            | Op::GruBackward
             | Op::AdamW { .. } => return Err(unsupported(node.op.name(), INFERENCE_ONLY.into())),
         }
         Ok(())

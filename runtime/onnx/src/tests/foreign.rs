@@ -174,9 +174,9 @@ fn lstm_of_a_usual_exporter() {
     ];
     let bytes = file(&[batch(), number(t as i64), number(f as i64)], weights, nodes);
     let found = check(&bytes, Shape::batch(&[t, f]), |b, x| {
-        let w = Tensor::new(vec![f, 4 * h], gates::matrix_from_onnx(&w, f)).unwrap();
-        let r = Tensor::new(vec![h, 4 * h], gates::matrix_from_onnx(&r, h)).unwrap();
-        let both = Tensor::new(vec![4 * h], gates::bias_from_onnx(&both)).unwrap();
+        let w = Tensor::new(vec![f, 4 * h], gates::LSTM.matrix_from_onnx(&w, f)).unwrap();
+        let r = Tensor::new(vec![h, 4 * h], gates::LSTM.matrix_from_onnx(&r, h)).unwrap();
+        let both = Tensor::new(vec![4 * h], gates::lstm_bias_from_onnx(&both)).unwrap();
         let [w, r, both] = [w, r, both].map(|t| b.constant(t).unwrap());
         b.lstm(x, w, r, both, Keep::Last).unwrap()
     });
@@ -204,8 +204,12 @@ fn lstm_without_bias_batch_first_and_both_outputs() {
         &file(&[batch(), number(t as i64), number(f as i64)], weights, nodes),
         Shape::batch(&[t, f]),
         |b, x| {
-            let w = b.constant(Tensor::new(vec![f, 4 * h], gates::matrix_from_onnx(&w, f)).unwrap()).unwrap();
-            let r = b.constant(Tensor::new(vec![h, 4 * h], gates::matrix_from_onnx(&r, h)).unwrap()).unwrap();
+            let w = b
+                .constant(Tensor::new(vec![f, 4 * h], gates::LSTM.matrix_from_onnx(&w, f)).unwrap())
+                .unwrap();
+            let r = b
+                .constant(Tensor::new(vec![h, 4 * h], gates::LSTM.matrix_from_onnx(&r, h)).unwrap())
+                .unwrap();
             let bias = b.constant(Tensor::zeros(&[4 * h])).unwrap();
             let all = b.lstm(x, w, r, bias, Keep::Sequence).unwrap();
             let last = b.lstm(x, w, r, bias, Keep::Last).unwrap();
@@ -218,6 +222,109 @@ fn lstm_without_bias_batch_first_and_both_outputs() {
 impl NodeProto {
     fn string_if(self, op: &str, name: &str, value: &str) -> Self {
         if self.op_type == op { self.string(name, value) } else { self }
+    }
+}
+
+/// As PyTorch writes a `torch.nn.GRU`: both biases in one B.
+#[test]
+fn gru_of_a_usual_exporter() {
+    let (t, f, h) = (4, 3, 2);
+    let (w, r, both) = (f32s(3 * h * f), f32s(3 * h * h), f32s(6 * h));
+    let weights = vec![
+        float_proto("w", &[1, 3 * h, f], &w),
+        float_proto("r", &[1, 3 * h, h], &r),
+        float_proto("b", &[1, 6 * h], &both),
+        float_proto("h0", &[1, 1, h], &[0.0; 2]),
+        integers("one", &[1]),
+    ];
+    let gru = node("GRU", &["steps", "w", "r", "b", "", "h0"], &["all", "last"]);
+    let nodes = vec![
+        node("Transpose", &["x"], &["steps"]).ints("perm", &[1, 0, 2]),
+        gru.int("hidden_size", h as i64).int("linear_before_reset", 1),
+        node("Squeeze", &["all", "one"], &["sequence"]),
+        node("Transpose", &["sequence"], &["y"]).ints("perm", &[1, 0, 2]),
+    ];
+    let bytes = file(&[batch(), number(t as i64), number(f as i64)], weights, nodes);
+    let found = check(&bytes, Shape::batch(&[t, f]), |b, x| {
+        let w = Tensor::new(vec![f, 3 * h], gates::GRU.matrix_from_onnx(&w, f)).unwrap();
+        let r = Tensor::new(vec![h, 3 * h], gates::GRU.matrix_from_onnx(&r, h)).unwrap();
+        let halves = [&both[..3 * h], &both[3 * h..]];
+        let [b0, b1] =
+            halves.map(|half| Tensor::new(vec![3 * h], gates::GRU.vector_from_onnx(half)).unwrap());
+        let [w, r, b0, b1] = [w, r, b0, b1].map(|t| b.constant(t).unwrap());
+        b.gru(x, w, r, b0, b1, Keep::Sequence).unwrap()
+    });
+    let shape = |name: &str| found.state(name).map(|s| found.node(s.node).shapes[0].clone());
+    assert_eq!(shape("w"), Some(Shape::fixed(&[f, 3 * h])));
+    assert_eq!(shape("b"), Some(Shape::fixed(&[6 * h])));
+}
+
+#[test]
+fn gru_without_bias_batch_first_and_both_outputs() {
+    let (t, f, h) = (3, 2, 2);
+    let (w, r) = (f32s(3 * h * f), f32s(3 * h * h));
+    let weights = vec![float_proto("w", &[1, 3 * h, f], &w), float_proto("r", &[1, 3 * h, h], &r)];
+    let gru = node("GRU", &["x", "w", "r"], &["all", "last"]).int("layout", 1);
+    let nodes = vec![
+        gru.int("linear_before_reset", 1).string("direction", "forward"),
+        node("ReduceSum", &["all"], &["sum"]).int("keepdims", 0),
+        node("Mul", &["last", "sum"], &["product"]),
+        node("Squeeze", &["product"], &["y"]),
+    ];
+    let bytes = file(&[batch(), number(t as i64), number(f as i64)], weights, nodes);
+    check(&bytes, Shape::batch(&[t, f]), |b, x| {
+        let w = Tensor::new(vec![f, 3 * h], gates::GRU.matrix_from_onnx(&w, f)).unwrap();
+        let r = Tensor::new(vec![h, 3 * h], gates::GRU.matrix_from_onnx(&r, h)).unwrap();
+        let [w, r, bias] = [w, r, Tensor::zeros(&[3 * h])].map(|t| b.constant(t).unwrap());
+        let all = b.gru(x, w, r, bias, bias, Keep::Sequence).unwrap();
+        let last = b.gru(x, w, r, bias, bias, Keep::Last).unwrap();
+        let sum = b.reduce(graph::ReduceOp::Sum, all, &[0, 1, 2], false).unwrap();
+        b.mul(last, sum).unwrap()
+    });
+}
+
+/// B joined in the file, once from weights of its own and once from one that an output needs as it is.
+#[test]
+fn gru_whose_biases_are_joined_in_the_file() {
+    let (t, f, h) = (3, 2, 2);
+    let (w, r) = (f32s(3 * h * f), f32s(3 * h * h));
+    let (input, recurrent) = (f32s(3 * h), f32s(12)[3 * h..].to_vec());
+    for is_own in [true, false] {
+        let weights = vec![
+            float_proto("w", &[1, 3 * h, f], &w),
+            float_proto("r", &[1, 3 * h, h], &r),
+            float_proto("b", &[1, 3 * h], &input),
+            float_proto("c", &[1, 3 * h], &recurrent),
+        ];
+        let mut nodes = vec![
+            node("Concat", &["b", "c"], &["both"]).int("axis", 1),
+            node("GRU", &["x", "w", "r", "both"], &["", "last"])
+                .int("layout", 1)
+                .int("linear_before_reset", 1),
+            node("Squeeze", &["last"], &["h"]),
+        ];
+        nodes.extend(match is_own {
+            true => vec![node("Identity", &["h"], &["y"])],
+            false => vec![
+                node("Sub", &["c", "c"], &["nothing"]),
+                node("ReduceSum", &["nothing"], &["zero"]).int("keepdims", 0),
+                node("Add", &["h", "zero"], &["y"]),
+            ],
+        });
+        let bytes = file(&[batch(), number(t as i64), number(f as i64)], weights, nodes);
+        let found = check(&bytes, Shape::batch(&[t, f]), |b, x| {
+            let w = Tensor::new(vec![f, 3 * h], gates::GRU.matrix_from_onnx(&w, f)).unwrap();
+            let r = Tensor::new(vec![h, 3 * h], gates::GRU.matrix_from_onnx(&r, h)).unwrap();
+            let biases = [&input, &recurrent].map(|half| gates::GRU.vector_from_onnx(half));
+            let [b0, b1] = biases.map(|half| Tensor::new(vec![3 * h], half).unwrap());
+            let [w, r, b0, b1] = [w, r, b0, b1].map(|t| b.constant(t).unwrap());
+            b.gru(x, w, r, b0, b1, Keep::Last).unwrap()
+        });
+        let dims = if is_own { vec![3 * h] } else { vec![1, 3 * h] };
+        for name in ["b", "c"] {
+            let state = found.state(name).unwrap();
+            assert_eq!(found.node(state.node).shapes[0], Shape::fixed(&dims), "{name}, own: {is_own}");
+        }
     }
 }
 
@@ -387,6 +494,36 @@ fn lstm_forms_outside_the_subset() {
     check(lstm(&["x", "w", "r", "", "", "h0"]), "initial state");
     check(lstm(&["x", "w", "r", "", "", "", "", "w"]), "peephole");
     let plain = file(&x, weights(), vec![lstm(&["x", "w", "r", "", "", "zeros", "zeros"])]);
+    assert!(Onnx.decode(&plain).is_ok());
+}
+
+#[test]
+fn gru_forms_outside_the_subset() {
+    let x = [batch(), number(3), number(2)];
+    let weights = || {
+        vec![
+            float_proto("w", &[1, 6, 2], &f32s(12)),
+            float_proto("r", &[1, 6, 2], &f32s(12)),
+            float_proto("two", &[2, 6, 2], &f32s(24)),
+            float_proto("narrow", &[1, 6], &f32s(6)),
+            float_proto("h0", &[1, 1, 2], &[0.0, 1.0]),
+            float_proto("zeros", &[1, 1, 2], &[0.0, 0.0]),
+            integers("lengths", &[3, 3]),
+        ]
+    };
+    let before = |inputs: &[&str]| node("GRU", inputs, &["y"]).int("layout", 1);
+    let gru = |inputs: &[&str]| before(inputs).int("linear_before_reset", 1);
+    let check = |n: NodeProto, words: &str| refused(&file(&x, weights(), vec![n]), "GRU", words);
+    check(before(&["x", "w", "r"]), "reset_after=True");
+    check(before(&["x", "w", "r"]).int("linear_before_reset", 0), "linear_before_reset = 1");
+    check(gru(&["x", "w", "r"]).string("direction", "reverse"), "reverse");
+    check(gru(&["x", "w", "r"]).float("clip", 3.0), "clips");
+    check(gru(&["x", "w", "r"]).int("input_forget", 1), "input_forget");
+    check(gru(&["x", "w", "r", "", "lengths"]), "sequence lengths");
+    check(gru(&["x", "w", "r", "", "", "h0"]), "initial state");
+    refused(&file(&x, weights(), vec![gru(&["x", "two", "r"])]), "initializer", "two directions");
+    refused(&file(&x, weights(), vec![gru(&["x", "w", "r", "narrow"])]), "GRU", "");
+    let plain = file(&x, weights(), vec![gru(&["x", "w", "r", "", "", "zeros"])]);
     assert!(Onnx.decode(&plain).is_ok());
 }
 

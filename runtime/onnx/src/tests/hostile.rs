@@ -6,7 +6,7 @@ use graph::{CodecError, GraphCodec, Limits};
 use proptest::prelude::*;
 use prost::Message;
 
-use super::{encode, model};
+use super::{encode, gru_model, model};
 use crate::proto::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 use crate::{Onnx, limits, proto};
 
@@ -79,7 +79,7 @@ fn mutate(bytes: &mut Vec<u8>, noise: &mut Noise) {
 #[test]
 fn mutants_of_a_valid_file() {
     let mut noise = Noise(1);
-    let mut pool = vec![encode(&model())];
+    let mut pool = vec![encode(&model()), encode(&gru_model())];
     let (mut decoded, mut refused) = (0, 0);
     for _ in 0..rounds(20_000) {
         let mut bytes = pool[noise.below(pool.len())].clone();
@@ -102,10 +102,10 @@ fn mutants_of_a_valid_file() {
 /// Mutants of the messages instead of the bytes, which get past protobuf every time.
 #[test]
 fn mutants_of_the_messages() {
-    let original = ModelProto::decode(encode(&model()).as_slice()).unwrap();
+    let originals = [model(), gru_model()].map(|g| ModelProto::decode(encode(&g).as_slice()).unwrap());
     let mut noise = Noise(2);
-    for _ in 0..rounds(5_000) {
-        let mut mutant = original.clone();
+    for round in 0..rounds(5_000) {
+        let mut mutant = originals[round % 2].clone();
         for _ in 0..1 + noise.below(3) {
             mutate_messages(&mut mutant, &mut noise);
         }
@@ -114,7 +114,7 @@ fn mutants_of_the_messages() {
 }
 
 fn mutate_messages(model: &mut ModelProto, noise: &mut Noise) {
-    const OPS: [&str; 18] = [
+    const OPS: [&str; 19] = [
         "Reshape",
         "Expand",
         "Squeeze",
@@ -124,6 +124,7 @@ fn mutate_messages(model: &mut ModelProto, noise: &mut Noise) {
         "Shape",
         "Concat",
         "LSTM",
+        "GRU",
         "Gemm",
         "Pad",
         "Flatten",
@@ -185,7 +186,7 @@ proptest! {
 
     #[test]
     fn any_part_of_a_file(start in 0usize..400, length in 0usize..4000) {
-        let bytes = encode(&model());
+        let bytes = encode(&if start % 2 == 0 { model() } else { gru_model() });
         let start = start.min(bytes.len());
         let end = (start + length).min(bytes.len());
         let _ = decode(&bytes[start..end]);

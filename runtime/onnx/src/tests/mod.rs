@@ -50,6 +50,24 @@ fn lstm(b: &mut Builder, scope: &str, x: Value, features: usize, hidden: usize, 
     b.lstm(x, w, u, bias, keep).unwrap()
 }
 
+fn gru(b: &mut Builder, scope: &str, x: Value, features: usize, hidden: usize, keep: Keep) -> Value {
+    b.scope(scope);
+    let w = parameter(b, &format!("{scope}.w"), &[features, 3 * hidden]);
+    let u = parameter(b, &format!("{scope}.u"), &[hidden, 3 * hidden]);
+    let [bias, recurrent] = ["b", "c"].map(|name| parameter(b, &format!("{scope}.{name}"), &[3 * hidden]));
+    b.gru(x, w, u, bias, recurrent, keep).unwrap()
+}
+
+/// Two GRU layers.
+fn gru_model() -> Graph {
+    let mut b = Builder::new();
+    let x = b.input("features", Shape::batch(&[5, 3])).unwrap();
+    let sequence = gru(&mut b, "gru.0", x, 3, 6, Keep::Sequence);
+    let last = gru(&mut b, "gru.1", sequence, 6, 4, Keep::Last);
+    b.output("prediction", last).unwrap();
+    trained(&b.finish().unwrap())
+}
+
 /// Two LSTM layers with a layer norm between, a dense layer with GELU and a head: its parameters come first.
 fn model() -> Graph {
     const HIDDEN: usize = 6;

@@ -2,7 +2,7 @@
 
 use graph::{BinaryOp, Builder, Dim, Graph, Initial, Keep, Op, Shape, conformance};
 
-use super::{decode, encode, lstm, model, noise, run, trained};
+use super::{decode, encode, gru, gru_model, lstm, model, noise, run, trained};
 
 /// Whether all of it can be written: no op of training or of a backward pass.
 fn is_inference(graph: &Graph) -> bool {
@@ -12,6 +12,8 @@ fn is_inference(graph: &Graph) -> bool {
             | Op::LayerNormBackward { .. }
             | Op::LstmForward
             | Op::LstmBackward
+            | Op::GruForward
+            | Op::GruBackward
             | Op::AdamW { .. } => false,
             Op::Input { .. }
             | Op::State { .. }
@@ -30,7 +32,8 @@ fn is_inference(graph: &Graph) -> bool {
             | Op::Softmax { .. }
             | Op::LogSoftmax { .. }
             | Op::LayerNorm { .. }
-            | Op::Lstm { .. } => true,
+            | Op::Lstm { .. }
+            | Op::Gru { .. } => true,
         })
 }
 
@@ -93,13 +96,17 @@ fn every_inference_row_of_the_conformance_suite() {
 }
 
 #[test]
-fn a_model_comes_back_node_for_node() {
-    let mut graph = model();
+fn models_come_back_node_for_node() {
+    comes_back_node_for_node(model(), 11);
+    comes_back_node_for_node(gru_model(), 9);
+}
+
+fn comes_back_node_for_node(mut graph: Graph, sources: usize) {
     let back = decode(&encode(&graph));
     // Sources come first in a file.
     let source = |op: &Op| matches!(op, Op::Input { .. } | Op::State { .. });
     for g in [&back, &graph] {
-        assert_eq!(g.nodes.iter().filter(|n| source(&n.op)).count(), 11);
+        assert_eq!(g.nodes.iter().filter(|n| source(&n.op)).count(), sources);
     }
     assert_eq!(back.states, {
         for state in &mut graph.states {
@@ -118,6 +125,7 @@ fn a_model_comes_back_node_for_node() {
 #[test]
 fn the_same_graph_gives_the_same_bytes() {
     assert_eq!(encode(&model()), encode(&model()));
+    assert_eq!(encode(&gru_model()), encode(&gru_model()));
 }
 
 #[test]
@@ -197,4 +205,44 @@ fn shared_and_computed_lstm_weights() {
     for batch in [1, 7] {
         check("shared weights", &graph, batch, &[noise(12 * batch)]);
     }
+}
+
+/// As for the LSTM; a bias that another layer reads too, or that is both b and c, is not joined as it is.
+#[test]
+fn shared_and_computed_gru_weights() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[4, 3])).unwrap();
+    let h = gru(&mut b, "gru", x, 3, 3, Keep::Last);
+    b.scope("");
+    let own = gru(&mut b, "own", x, 3, 2, Keep::Last);
+    let graph = b.graph();
+    let state = |name: &str| graph::Value { node: graph.state(name).unwrap().node, slot: 0 };
+    let (w, bias, recurrent) = (state("gru.w"), state("gru.b"), state("gru.c"));
+    let second = b.gru(x, w, w, recurrent, bias, Keep::Sequence).unwrap();
+    let doubled = b.binary(BinaryOp::Add, bias, bias).unwrap();
+    let third = b.gru(second, w, w, doubled, doubled, Keep::Last).unwrap();
+    let lonely = b.state("lonely", Shape::fixed(&[9]), Initial::Glorot, true).unwrap();
+    let both = b.gru(second, w, w, lonely, lonely, Keep::Last).unwrap();
+    for (name, value) in [("h", h), ("own", own), ("third", third), ("both", both)] {
+        b.output(name, value).unwrap();
+    }
+    let graph = trained(&b.finish().unwrap());
+    for batch in [1, 7] {
+        check("shared weights", &graph, batch, &[noise(12 * batch)]);
+    }
+}
+
+#[test]
+fn lstms_and_grus_share_a_weight() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[4, 3])).unwrap();
+    let h = lstm(&mut b, "lstm", x, 3, 3, Keep::Sequence);
+    let graph = b.graph();
+    let state = |name: &str| graph::Value { node: graph.state(name).unwrap().node, slot: 0 };
+    let (w, bias) = (state("lstm.w"), state("lstm.b"));
+    // Twelve columns are three gates of four units, too.
+    let u = b.state("u", Shape::fixed(&[4, 12]), Initial::Glorot, true).unwrap();
+    let y = b.gru(h, w, u, bias, bias, Keep::Last).unwrap();
+    b.output("y", y).unwrap();
+    check("a weight of both", &trained(&b.finish().unwrap()), 2, &[noise(24)]);
 }

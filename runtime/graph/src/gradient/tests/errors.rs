@@ -49,6 +49,9 @@ fn backward_forms_and_updates_have_no_gradient() {
     let sequence = |width: usize| Shape::batch(&[2, width]);
     let backward = [&lstm[..], &[sequence(1), sequence(1), sequence(4), sequence(1)]].concat();
     let forward = [&lstm[..], &[vector()]].concat();
+    let gru = [Shape::batch(&[2, 3]), Shape::fixed(&[3, 3]), Shape::fixed(&[1, 3])];
+    let gru_backward = [&gru[..], &[sequence(1), sequence(3), sequence(1), sequence(1)]].concat();
+    let gru_forward = [&gru[..], &[Shape::fixed(&[3]), Shape::fixed(&[3])]].concat();
     let scalars = [Shape::scalar(), Shape::scalar()];
     let adamw = [&[vector(), vector(), vector(), vector()][..], &scalars].concat();
     let update = Op::AdamW { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.0 };
@@ -57,6 +60,9 @@ fn backward_forms_and_updates_have_no_gradient() {
         (Op::LstmForward, 1, forward.clone()),
         (Op::LstmForward, 2, forward),
         (Op::LstmBackward, 0, backward),
+        (Op::GruForward, 1, gru_forward.clone()),
+        (Op::GruForward, 2, gru_forward),
+        (Op::GruBackward, 0, gru_backward),
         (update, 0, adamw),
     ];
     for (op, slot, shapes) in cases {
@@ -81,6 +87,26 @@ fn what_the_loss_does_not_depend_on_has_a_gradient_of_zeros() {
     let mut states = reference::initial_states_f64(&graph, 0);
     let computed = reference::run(&graph, 2, &[vec![5.0; 4]], &mut states).unwrap();
     assert_eq!(computed, [vec![0.0; 4], vec![1.0]]);
+}
+
+#[test]
+fn a_gru_off_the_way_stays_as_it_is() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[2, 3])).unwrap();
+    let w = b.state("w", Shape::fixed(&[3, 3]), Initial::Glorot, true).unwrap();
+    let u = b.state("u", Shape::fixed(&[1, 3]), Initial::Glorot, true).unwrap();
+    let bias = b.state("b", Shape::fixed(&[3]), Initial::Zeros, true).unwrap();
+    let gain = b.state("gain", Shape::fixed(&[1]), Initial::Glorot, true).unwrap();
+    let h = b.gru(x, w, u, bias, bias, Keep::Last).unwrap();
+    let y = b.mul(h, gain).unwrap();
+    let loss = b.reduce(ReduceOp::Sum, y, &[0, 1], false).unwrap();
+    b.output("loss", loss).unwrap();
+    let graph = b.finish().unwrap();
+    let forms = |graph: &Graph, name: &str| graph.nodes.iter().filter(|n| n.op.name() == name).count();
+    let (by_gain, _) = gradient(&graph, loss, &[gain]).unwrap();
+    assert_eq!((forms(&by_gain, "gru"), forms(&by_gain, "gru_forward")), (1, 0));
+    let (by_bias, _) = gradient(&graph, loss, &[bias]).unwrap();
+    assert_eq!((forms(&by_bias, "gru"), forms(&by_bias, "gru_backward")), (0, 1));
 }
 
 #[test]

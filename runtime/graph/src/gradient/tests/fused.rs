@@ -1,4 +1,4 @@
-//! Softmax, layer normalisation, dropout, the LSTM, and the losses.
+//! Softmax, layer normalisation, dropout, the LSTM, the GRU, and the losses.
 
 use super::*;
 use crate::loss::{Loss, cross_entropy, huber, mean_squared, pinball};
@@ -81,6 +81,47 @@ fn two_layer_lstm() {
     check("two-layer lstm", &inputs, |b, x| {
         let h = b.lstm(x[0], x[1], x[2], x[3], Keep::Sequence)?;
         Ok(vec![b.lstm(h, x[4], x[5], x[6], Keep::Last)?])
+    });
+}
+
+/// x, W, U, b, c of one layer; weights of a size that opens and closes gates.
+fn gru_inputs(steps: usize, features: usize, hidden: usize) -> [Given<'static>; 5] {
+    [
+        (Shape::batch(&[steps, features]), PLAIN),
+        (Shape::fixed(&[features, 3 * hidden]), &[0.31, -0.42, 0.57, -0.23, 0.74, -0.61, 0.12]),
+        (Shape::fixed(&[hidden, 3 * hidden]), &[-0.27, 0.48, 0.15, -0.66, 0.39]),
+        (Shape::fixed(&[3 * hidden]), &[0.1, 0.9, -0.2, 0.3, -0.4]),
+        (Shape::fixed(&[3 * hidden]), &[-0.35, 0.2, 0.8, -0.7]),
+    ]
+}
+
+#[test]
+fn gru_rules() {
+    for (steps, features, hidden) in [(1, 1, 1), (4, 2, 3), (1, 3, 2), (5, 1, 1)] {
+        let inputs = gru_inputs(steps, features, hidden);
+        for keep in [Keep::Last, Keep::Sequence] {
+            let name = format!("gru {keep:?} of {steps} steps, {features} features, {hidden} hidden");
+            check(&name, &inputs, |b, x| Ok(vec![b.gru(x[0], x[1], x[2], x[3], x[4], keep)?]));
+        }
+        check("gru_forward", &inputs, |b, x| Ok(vec![b.push(Op::GruForward, x)?[0]]));
+    }
+}
+
+#[test]
+fn gru_rule_of_saturated_gates() {
+    let mut inputs = gru_inputs(3, 2, 2);
+    inputs[0].1 = &[9.1, -12.4, 15.3];
+    check("saturated gru", &inputs, |b, x| Ok(vec![b.gru(x[0], x[1], x[2], x[3], x[4], Keep::Last)?]));
+}
+
+#[test]
+fn an_lstm_over_a_gru() {
+    let first = gru_inputs(4, 2, 3);
+    let [_, second @ ..] = lstm_inputs(4, 3, 2);
+    let inputs = [&first[..], &second[..]].concat();
+    check("lstm over gru", &inputs, |b, x| {
+        let h = b.gru(x[0], x[1], x[2], x[3], x[4], Keep::Sequence)?;
+        Ok(vec![b.lstm(h, x[5], x[6], x[7], Keep::Last)?])
     });
 }
 
