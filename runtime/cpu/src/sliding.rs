@@ -60,6 +60,8 @@ struct Windows {
 struct Stream {
     /// Rows so far.
     seen: usize,
+    /// What `seen` was after the newest row that a storage couldn't hold; 0 for none.
+    spoilt: usize,
     settled: bool,
     taps: Vec<Ring>,
     /// x·W + b of the first layer for the newest row: the same for all windows.
@@ -143,7 +145,7 @@ impl SlidingPlan for CpuSliding {
             None => x,
             Some(layers) => {
                 stream.settled = false;
-                layers.push(stream, x, full, self.carried)
+                layers.push(stream, x, (full, self.window), self.carried)
             }
         };
         if full {
@@ -193,10 +195,19 @@ impl Layers {
     }
 
     /// The due window's last step, and the prediction. Where it isn't full yet only what `settle` needs.
-    fn push(&mut self, stream: &mut Stream, x: &[f32], full: bool, carried: bool) -> &[f32] {
+    fn push(
+        &mut self,
+        stream: &mut Stream,
+        x: &[f32],
+        (full, window): (bool, usize),
+        carried: bool,
+    ) -> &[f32] {
         let Layers { stack, head, inputs, due, .. } = self;
         let (path, first) = (stack.path, &stack.layers[0]);
         inputs.encode(path, first, 1, x);
+        if !inputs.finite(first, 0..1) {
+            stream.spoilt = stream.seen;
+        }
         let product = first.input_product(inputs.left(first, x, 0, 1));
         let input = all_sums(first, product, &mut stream.input_sums);
         // SAFETY: x has the layer's features, the sums have room for a row.
@@ -230,6 +241,9 @@ impl Layers {
         }
         let last = &due[due.len() - 1].states.h;
         head.input(0).copy_from_slice(last);
+        if stream.spoilt > 0 && (carried || stream.seen - stream.spoilt < window) {
+            head.input(0).fill(f32::NAN);
+        }
         head.run();
         head.output(0)
     }
@@ -378,6 +392,7 @@ impl Stream {
         let taps = sizes.zip(&sliding.taps).map(|(size, tap)| Ring::new(size, tap.delay)).collect();
         let mut stream = Stream {
             seen: 0,
+            spoilt: 0,
             settled: true,
             taps,
             input_sums: Aligned::default(),
@@ -398,7 +413,7 @@ impl Stream {
     }
 
     fn clear(&mut self, layers: Option<&Layers>) {
-        (self.seen, self.settled) = (0, true);
+        (self.seen, self.spoilt, self.settled) = (0, 0, true);
         self.taps.iter_mut().for_each(|tap| tap.rows.fill(0.0));
         self.windows.iter_mut().for_each(Windows::clear);
         if let Some(layers) = layers {

@@ -9,6 +9,8 @@ use graph::{
 
 use crate::{Cpu, CpuError, CpuOptions, Isa};
 
+mod sliding;
+
 /// Executors for every path that this machine has; the others are named.
 fn executors(threads: usize) -> Vec<Cpu> {
     Isa::ALL

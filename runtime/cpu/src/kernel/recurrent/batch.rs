@@ -60,6 +60,11 @@ pub(crate) fn forward(
             let first = if all { 0 } else { at(steps - 1) };
             // SAFETY: as many numbers as `h` has were written from there on.
             h.copy_from_slice(unsafe { std::slice::from_raw_parts(to.h(first), h.len()) });
+            for (row, h) in h.chunks_mut(h.len() / rows).enumerate() {
+                if !inputs.finite(&stack.layers[0], row * steps..(row + 1) * steps) {
+                    h.fill(f32::NAN);
+                }
+            }
         }
     }
 }

@@ -150,6 +150,12 @@ impl Inputs {
         self.scales.resize(rows);
     }
 
+    /// Whether the encoded rows are free of NaN and infinities. Only int8 needs to ask: its codes can't hold them,
+    /// the other storages carry them to the result.
+    pub(crate) fn finite(&self, layer: &Layer, rows: std::ops::Range<usize>) -> bool {
+        layer.precision != Precision::Int8 || self.scales[rows].iter().all(|scale| scale.is_finite())
+    }
+
     /// Rows from `first` on, `every` apart. `x` is what was encoded.
     pub(crate) fn left(&self, layer: &Layer, x: &[f32], first: usize, every: usize) -> Left {
         let features = layer.features;

@@ -161,5 +161,8 @@ impl<'a> Window<'a> {
         // SAFETY: the states of all steps are there, and nobody writes any more.
         let from = unsafe { std::slice::from_raw_parts(place.h(self.steps - rows), rows * hidden) };
         h.copy_from_slice(from);
+        if !self.inputs.finite(&self.stack.layers[0], 0..self.steps) {
+            h.fill(f32::NAN);
+        }
     }
 }
