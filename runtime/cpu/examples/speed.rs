@@ -120,7 +120,9 @@ fn main() {
     let precision = arguments
         .next()
         .map_or(Precision::F32, |name| Precision::from_name(&name).expect("the third is f32, bf16 or int8"));
-    let cpu = Cpu::new(CpuOptions { threads, isa }).expect("the machine can run it").at(precision);
+    let cpu = Cpu::new(CpuOptions { threads, isa, ..CpuOptions::default() })
+        .expect("the machine can run it")
+        .at(precision);
     println!("{}; {threads} threads, {}, {precision}", Cpu::detected(), cpu.isa());
     for cell in [Cell::Lstm, Cell::Gru] {
         for batch in [1, 64, 256] {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use graph::executor::Recompute;
 use graph::verify::{Limits, verify};
@@ -24,12 +25,15 @@ pub struct CpuOptions {
     pub threads: usize,
     /// The instructions to use; `None` for the best that the machine has.
     pub isa: Option<Isa>,
+    /// How long a thread without work looks for some before it sleeps. Waking one takes 5 to 50 µs; while it looks
+    /// it holds a core. The steps of large sliding windows are shared only with a thread that is awake.
+    pub spin: Duration,
 }
 
 impl Default for CpuOptions {
-    /// All cores, up to 8, and the best instructions.
+    /// All cores, up to 8, the best instructions, 50 µs.
     fn default() -> Self {
-        CpuOptions { threads: cores().min(8), isa: None }
+        CpuOptions { threads: cores().min(8), isa: None, spin: Duration::from_micros(50) }
     }
 }
 
@@ -97,7 +101,7 @@ impl Cpu {
             None => Path::best(),
             Some(isa) => Path::new(isa).ok_or(CpuError::Isa { isa, best: Isa::best() })?,
         };
-        Ok(Cpu { path, precision: Precision::F32, pool: Arc::new(Pool::new(threads)) })
+        Ok(Cpu { path, precision: Precision::F32, pool: Arc::new(Pool::new(threads, options.spin)) })
     }
 
     /// The same, on the same threads, with the recurrent weights of its plans in this storage. Weights that a

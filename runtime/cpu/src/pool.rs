@@ -3,16 +3,16 @@
 //! Tasks are independent of each other, and what a task computes doesn't depend on who runs it, so results
 //! have the same bits at any number of threads. Where the pool is busy with another plan the caller does all
 //! tasks itself instead of waiting.
+//!
+//! A worker that happens to be awake can also be asked to assist with one call, without a lock or a system call.
 #![allow(unsafe_code)]
 
+use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// A worker looks for work so long before it sleeps: the ops of a training step follow each other closely.
-const SPIN: Duration = Duration::from_micros(50);
 
 /// A closure of some caller of [`Pool::run`] that is still inside it.
 #[derive(Clone, Copy)]
@@ -37,6 +37,57 @@ struct Shared {
     generation: AtomicUsize,
     work: Condvar,
     done: Condvar,
+    desk: Desk,
+}
+
+/// Where callers and the first worker meet: FREE while it looks, CLAIMED while a caller writes what it asks, ASKED
+/// until it is done, AWAY while it doesn't look.
+struct Desk {
+    state: AtomicU8,
+    asked: UnsafeCell<*const Asked<'static>>,
+}
+
+const AWAY: u8 = 0;
+const FREE: u8 = 1;
+const CLAIMED: u8 = 2;
+const ASKED: u8 = 3;
+
+struct Asked<'a> {
+    work: &'a (dyn Fn() + Sync),
+    /// Set last: from then on the worker touches nothing of the caller's.
+    finished: AtomicBool,
+}
+
+// SAFETY: `asked` is written by the caller that holds CLAIMED and read by the worker at ASKED alone.
+unsafe impl Sync for Desk {}
+// SAFETY: what it points at is `Sync`, and the caller waits for `finished`.
+unsafe impl Send for Desk {}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Desk { state: AtomicU8::new(AWAY), asked: UnsafeCell::new(std::ptr::null()) }
+    }
+}
+
+impl Desk {
+    /// The worker goes away, unless somebody has just come.
+    fn leave(&self) -> bool {
+        self.state.compare_exchange(FREE, AWAY, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Does what is asked, if anything is.
+    fn serve(&self) {
+        if self.state.load(Ordering::Acquire) != ASKED {
+            return;
+        }
+        // SAFETY: at ASKED the pointer is the caller's, who waits for `finished`.
+        let asked = unsafe { &**self.asked.get() };
+        let done = catch_unwind(AssertUnwindSafe(asked.work));
+        asked.finished.store(true, Ordering::Release);
+        self.state.store(FREE, Ordering::Release);
+        // What is asked of it can't panic halfway: the caller would wait for ever.
+        drop(done);
+    }
 }
 
 impl Shared {
@@ -60,11 +111,14 @@ impl std::fmt::Debug for Pool {
 
 impl Pool {
     /// `threads` in all, the caller's among them. Fewer where the system gives no more.
-    pub(crate) fn new(threads: usize) -> Self {
+    ///
+    /// A worker looks for work for `spin` before it sleeps.
+    pub(crate) fn new(threads: usize, spin: Duration) -> Self {
         let shared = Arc::new(Shared::default());
         let spawn = |index: usize| {
             let shared = shared.clone();
-            std::thread::Builder::new().name(format!("cpu-{index}")).spawn(move || serve(&shared)).ok()
+            let work = move || serve(&shared, spin, index == 1);
+            std::thread::Builder::new().name(format!("cpu-{index}")).spawn(work).ok()
         };
         let workers = (1..threads).filter_map(spawn).collect();
         Pool { shared, workers, caller: Mutex::new(()) }
@@ -97,6 +151,28 @@ impl Pool {
             resume_unwind(panic);
         }
         assert!(!panicked, "a task on another thread panicked");
+    }
+
+    /// Runs `mine`, and on the first worker `theirs` at the same time, if it is awake; else gives `false` at once.
+    /// The two may wait for each other. No allocation, no lock, no system call.
+    pub(crate) fn assisted(&self, mine: impl FnOnce(), theirs: &(dyn Fn() + Sync)) -> bool {
+        let desk = &self.shared.desk;
+        if desk.state.compare_exchange(FREE, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        let asked = Asked { work: theirs, finished: AtomicBool::new(false) };
+        // SAFETY: CLAIMED is ours; only the lifetime changes, and this call outlasts the worker's use of it.
+        unsafe { *desk.asked.get() = (&raw const asked).cast() };
+        desk.state.store(ASKED, Ordering::Release);
+        // A panic in `mine` must not leave while the worker reads `asked`.
+        let done = catch_unwind(AssertUnwindSafe(mine));
+        while !asked.finished.load(Ordering::Acquire) {
+            std::hint::spin_loop();
+        }
+        if let Err(panic) = done {
+            resume_unwind(panic);
+        }
+        true
     }
 
     fn publish(&self, work: &(dyn Fn() + Sync)) {
@@ -137,12 +213,21 @@ impl Drop for Pool {
     }
 }
 
-fn serve(shared: &Shared) {
+fn serve(shared: &Shared, spin: Duration, at_desk: bool) {
     let mut seen = 0;
     loop {
-        let spin_until = Instant::now() + SPIN;
+        let spin_until = Instant::now() + spin;
+        if at_desk {
+            shared.desk.state.store(FREE, Ordering::Release);
+        }
         while shared.generation.load(Ordering::Acquire) == seen && Instant::now() < spin_until {
+            if at_desk {
+                shared.desk.serve();
+            }
             std::hint::spin_loop();
+        }
+        while at_desk && !shared.desk.leave() {
+            shared.desk.serve();
         }
         let mut state = shared.lock();
         while shared.generation.load(Ordering::Acquire) == seen && !state.stop {
@@ -185,10 +270,12 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
+    const SPIN: Duration = Duration::from_micros(50);
+
     #[test]
     fn every_task_runs_once_and_mutable_parts_come_back() {
         for threads in [1, 2, 5] {
-            let pool = Pool::new(threads);
+            let pool = Pool::new(threads, SPIN);
             for round in 0..200 {
                 let mut numbers = vec![0usize; 37];
                 let tasks: Vec<_> = numbers.chunks_mut(5).enumerate().collect();
@@ -200,7 +287,7 @@ mod tests {
 
     #[test]
     fn tasks_are_shared_among_threads() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2, SPIN);
         let threads = Mutex::new(HashSet::new());
         // Two tasks that wait for each other can only end on two threads.
         let barrier = std::sync::Barrier::new(2);
@@ -213,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_busy_pool_leaves_the_tasks_to_the_caller() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2, SPIN);
         let count = AtomicUsize::new(0);
         pool.run(vec![(), ()], |()| {
             pool.run(vec![(), (), ()], |()| {
@@ -225,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let pool = Pool::new(2);
+        let pool = Pool::new(2, SPIN);
         for bad in 0..4 {
             let run = || pool.run((0..4).collect(), |task: usize| assert_ne!(task, bad));
             assert!(catch_unwind(AssertUnwindSafe(run)).is_err());
@@ -235,5 +322,33 @@ mod tests {
             count.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(count.into_inner(), 8);
+    }
+
+    #[test]
+    fn a_worker_that_is_awake_assists_and_one_that_sleeps_does_not() {
+        let pool = Pool::new(2, Duration::from_secs(5));
+        let begin = Instant::now();
+        let mut assisted = 0;
+        while assisted < 1000 && begin.elapsed() < Duration::from_secs(4) {
+            let (mine, theirs) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            // Each waits for the other, so both run at once.
+            let wait = |own: &AtomicUsize, other: &AtomicUsize| {
+                own.store(1, Ordering::Release);
+                while other.load(Ordering::Acquire) == 0 {
+                    std::hint::spin_loop();
+                }
+            };
+            if pool.assisted(|| wait(&mine, &theirs), &|| wait(&theirs, &mine)) {
+                assisted += 1;
+            }
+            if assisted % 100 == 0 {
+                pool.run(vec![(), ()], |()| ());
+            }
+        }
+        assert_eq!(assisted, 1000);
+        let sleeper = Pool::new(2, Duration::ZERO);
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!sleeper.assisted(|| panic!("nobody helps"), &|| ()));
+        assert!(!Pool::new(1, Duration::from_secs(5)).assisted(|| panic!("nobody is there"), &|| ()));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use graph::{Graph, Node, NodeId, Op, PrepareError, Shape, Value};
 
@@ -192,7 +193,7 @@ impl Program {
                     let (lead, last) = output.split_at(output.len() - 2);
                     let kernel = MatMul {
                         path,
-                        pool: Arc::new(Pool::new(1)),
+                        pool: Arc::new(Pool::new(1, Duration::ZERO)),
                         lead: lead.iter().product(),
                         rows: last[0],
                         depth,

@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use graph::sliding::{Sliding, split};
 use graph::{Graph, Op, PrepareError, RunError, SlidingPlan, Tensor};
@@ -23,6 +24,8 @@ use crate::pool::Pool;
 use crate::precision::Precision;
 use crate::program::Program;
 
+/// From so many bytes of input weights on, two threads make a push faster than one.
+const SHARED_BYTES_MIN: usize = 400_000;
 /// A share of the windows in flight is at least so many: two tiles of rows.
 const SHARE_MIN: usize = 12;
 
@@ -47,7 +50,14 @@ struct Layers {
     due: Vec<Windows>,
     /// Where `settle` writes, by layer; then they change places with the stream's.
     spare: Vec<States>,
+    /// The steps of the push at hand.
+    steps: Vec<Step>,
+    /// Whether a push is worth a second thread.
+    large: bool,
 }
+
+// SAFETY: `steps` point into the plan's own buffers and are used inside `push` alone.
+unsafe impl Send for Layers {}
 
 /// A layer's states of windows in flight.
 #[derive(Default)]
@@ -145,7 +155,7 @@ impl SlidingPlan for CpuSliding {
             None => x,
             Some(layers) => {
                 stream.settled = false;
-                layers.push(stream, x, (full, self.window), self.carried)
+                layers.push(stream, x, (full, self.window), self.carried, &self.pool)
             }
         };
         if full {
@@ -185,7 +195,11 @@ impl Layers {
         }
         let due = layers.iter().map(|layer| Windows::new(layer, 1)).collect();
         let spare = layers.iter().map(|_| States::default()).collect();
+        let bytes: usize = layers.iter().map(|layer| layer.input.bytes()).sum();
+        let steps = Vec::with_capacity(layers.len());
         Ok(Layers {
+            steps,
+            large: bytes >= SHARED_BYTES_MIN,
             stack: Stack { path: form.0, layers },
             head: Program::new(form.0, head)?,
             inputs,
@@ -201,8 +215,9 @@ impl Layers {
         x: &[f32],
         (full, window): (bool, usize),
         carried: bool,
+        pool: &Pool,
     ) -> &[f32] {
-        let Layers { stack, head, inputs, due, .. } = self;
+        let Layers { stack, head, inputs, due, steps, large, .. } = self;
         let (path, first) = (stack.path, &stack.layers[0]);
         inputs.encode(path, first, 1, x);
         if !inputs.finite(first, 0..1) {
@@ -210,18 +225,19 @@ impl Layers {
         }
         let product = first.input_product(inputs.left(first, x, 0, 1));
         let input = all_sums(first, product, &mut stream.input_sums);
-        // SAFETY: x has the layer's features, the sums have room for a row.
-        unsafe { sums(path, first.cell, first.precision, &input) };
         if !full && !carried {
+            // SAFETY: x has the layer's features, the sums have room for a row.
+            unsafe { sums(path, first.cell, first.precision, &input) };
             return &[];
         }
         let count = stream.windows.first().map_or(0, |windows| windows.rows);
         let row = if carried { 0 } else { (stream.seen - 1) % count.max(1) };
         // A window of one row has nothing before it, nor has the first row of a carried state.
         let begins = count == 0 || carried && stream.seen == 1;
+        steps.clear();
         for (index, layer) in stack.layers.iter().enumerate() {
             let p = match index.checked_sub(1) {
-                None => Side::Ready { sums: stream.input_sums.as_ptr(), stride: 0 },
+                None => Side::Ready { sums: input.sums.cast_const(), stride: 0 },
                 Some(below) => Side::Product(layer.input_product(due[below].states.place().left(0, 1))),
             };
             let (q, before) = if begins {
@@ -229,15 +245,22 @@ impl Layers {
             } else {
                 (Side::Ready { sums: stream.ready[index].as_ptr(), stride: 0 }, Some(row))
             };
-            let now = last_step(
-                layer,
-                (p, q),
-                before.map(|row| (&mut stream.windows[index], row)),
-                &mut due[index],
-            );
-            // SAFETY: `ready` and the sums hold a row of the layer, the due buffers one state, and the window in
-            // flight has its row.
-            unsafe { step(path, layer.cell, layer.precision, &now) };
+            let before = before.map(|row| (&mut stream.windows[index], row));
+            steps.push(last_step(layer, (p, q), before, &mut due[index]));
+        }
+        let push = Push { stack, input, steps };
+        // SAFETY: x has the layer's features; `ready` and the sums hold a row of the layer, the due buffers one
+        // state, and the window in flight has its row.
+        let alone = || unsafe { push.all() };
+        if *large {
+            let done = [AtomicUsize::new(0), AtomicUsize::new(0)];
+            // SAFETY: as above, and the two write different blocks.
+            let half = |index: usize| unsafe { push.half(index, &done) };
+            if !pool.assisted(|| half(0), &|| half(1)) {
+                alone();
+            }
+        } else {
+            alone();
         }
         let last = &due[due.len() - 1].states.h;
         head.input(0).copy_from_slice(last);
@@ -287,6 +310,54 @@ impl Layers {
             std::mem::swap(&mut windows.states, &mut self.due[index].states);
             std::mem::swap(&mut windows.cell, &mut self.due[index].cell);
             windows.make_ready(self.stack.path, layer, 0, &mut stream.ready[index]);
+        }
+    }
+}
+
+/// The last step of a window, layer by layer.
+struct Push<'a> {
+    stack: &'a Stack,
+    input: Sums,
+    steps: &'a [Step],
+}
+
+// SAFETY: the threads that share it write different blocks, and wait for each other between layers.
+unsafe impl Sync for Push<'_> {}
+
+impl Push<'_> {
+    /// # Safety
+    /// The pointers of the sums and the steps cover what they say, and nobody else touches it.
+    unsafe fn all(&self) {
+        let first = &self.stack.layers[0];
+        // SAFETY: the caller's.
+        unsafe {
+            sums(self.stack.path, first.cell, first.precision, &self.input);
+            for (layer, now) in self.stack.layers.iter().zip(self.steps) {
+                step(self.stack.path, layer.cell, layer.precision, now);
+            }
+        }
+    }
+
+    /// One of two threads' blocks, each layer when the other has ended the one below.
+    ///
+    /// # Safety
+    /// As for `all`, but another thread does the other half at the same time.
+    unsafe fn half(&self, index: usize, done: &[AtomicUsize; 2]) {
+        for (at, (layer, now)) in self.stack.layers.iter().zip(self.steps).enumerate() {
+            let middle = layer.blocks().div_ceil(2);
+            let (first, last) = [(0, middle), (middle, layer.blocks())][index];
+            // SAFETY: the caller's.
+            unsafe {
+                if at == 0 {
+                    let input = Sums { first, last, ..self.input };
+                    sums(self.stack.path, layer.cell, layer.precision, &input);
+                }
+                step(self.stack.path, layer.cell, layer.precision, &Step { first, last, ..*now });
+            }
+            done[index].store(at + 1, Ordering::Release);
+            while done[1 - index].load(Ordering::Acquire) <= at {
+                std::hint::spin_loop();
+            }
         }
     }
 }

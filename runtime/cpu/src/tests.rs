@@ -15,7 +15,7 @@ mod sliding;
 fn executors(threads: usize) -> Vec<Cpu> {
     Isa::ALL
         .into_iter()
-        .filter_map(|isa| match Cpu::new(CpuOptions { threads, isa: Some(isa) }) {
+        .filter_map(|isa| match Cpu::new(CpuOptions { threads, isa: Some(isa), ..CpuOptions::default() }) {
             Ok(cpu) => Some(cpu),
             Err(CpuError::Isa { isa, .. }) => {
                 eprintln!("{isa}: not on this machine");
@@ -244,7 +244,7 @@ fn training_has_the_same_bits_twice_and_at_any_number_of_threads() {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.available()) {
         for cell in CELLS {
             let results = [1, 2, 2, 5].map(|threads| {
-                let cpu = Cpu::new(CpuOptions { threads, isa: Some(isa) }).unwrap();
+                let cpu = Cpu::new(CpuOptions { threads, isa: Some(isa), ..CpuOptions::default() }).unwrap();
                 train(&cpu, cell, 70, 4)
             });
             assert!(results.iter().all(|result| result == &results[0]), "{cell:?}, {isa}");
@@ -254,7 +254,7 @@ fn training_has_the_same_bits_twice_and_at_any_number_of_threads() {
 
 #[test]
 fn an_independent_plan_is_not_disturbed_by_another_at_the_same_time() {
-    let cpu = Cpu::new(CpuOptions { threads: 2, isa: None }).unwrap();
+    let cpu = Cpu::new(CpuOptions { threads: 2, ..CpuOptions::default() }).unwrap();
     let alone = train(&cpu, Cell::Gru, 40, 5);
     std::thread::scope(|scope| {
         let both: Vec<_> = (0..2).map(|_| scope.spawn(|| train(&cpu, Cell::Gru, 40, 5))).collect();
@@ -271,7 +271,7 @@ fn loaded_weights_are_used_at_every_batch_size_and_saved_as_they_are() {
 
 fn loaded_weights_are_used(cell: Cell) {
     let graph = model_of(cell, 4, 3, 10);
-    let cpu = Cpu::new(CpuOptions { threads: 1, isa: None }).unwrap();
+    let cpu = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).unwrap();
     let (mut one, mut two) = (cpu.prepare(&graph, &[1, 3]).unwrap(), cpu.prepare(&graph, &[1, 3]).unwrap());
     let head = ("head".to_string(), Tensor::new(vec![10, 1], numbers(10, 3)).unwrap());
     let x = numbers(3 * 12, 4);
@@ -389,8 +389,8 @@ fn what_cannot_be_prepared_is_refused() {
     let mut broken = graph.clone();
     broken.nodes.swap(1, 4);
     assert!(matches!(refused(&broken, &[1]), PrepareError::Invalid(_)));
-    assert!(Cpu::new(CpuOptions { threads: 0, isa: None }).is_err());
-    assert!(Cpu::new(CpuOptions { threads: 1000, isa: None }).is_err());
+    assert!(Cpu::new(CpuOptions { threads: 0, ..CpuOptions::default() }).is_err());
+    assert!(Cpu::new(CpuOptions { threads: 1000, ..CpuOptions::default() }).is_err());
 }
 
 #[test]

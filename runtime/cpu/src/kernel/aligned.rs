@@ -28,20 +28,6 @@ impl Aligned {
         // SAFETY: any f32 is four bytes, and any four bytes are an f32.
         unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
     }
-
-    /// Brings every cache line near.
-    pub(crate) fn warm(&self) {
-        for line in &self.lines {
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: a prefetch of a valid address has no effect but on the caches.
-            unsafe {
-                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-                _mm_prefetch::<_MM_HINT_T1>(std::ptr::from_ref(line).cast());
-            }
-            #[cfg(not(target_arch = "x86_64"))]
-            std::hint::black_box(line);
-        }
-    }
 }
 
 impl Deref for Aligned {
