@@ -67,6 +67,16 @@ pub fn used_ns(process: u32) -> Option<u64> {
     Some(tasks.filter_map(|task| used(task.ok()?)).sum())
 }
 
+/// Processor time that everything on this machine has used: clock ticks of 10 ms.
+pub fn busy_ns() -> Option<u64> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let ticks: Vec<u64> =
+        text.lines().next()?.split_whitespace().skip(1).map_while(|t| t.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal
+    let busy = ticks.get(..3)?.iter().chain(ticks.get(5..8)?);
+    Some(busy.sum::<u64>() * 10_000_000)
+}
+
 /// The most memory that a process has had resident.
 pub fn peak_bytes(process: u32) -> Option<u64> {
     let text = field(&format!("/proc/{process}/status"), "VmHWM")?;

@@ -140,6 +140,7 @@ fn report(settings: &Settings, outcome: &Outcome, held: &[Limit], seconds: f64) 
         "git_changed": changed,
         "run": if settings.quick { "quick" } else { "full" },
         "seconds": seconds,
+        "other_busy_cores": outcome.other_cores,
         "foot": report::FOOT,
         "notes": outcome.notes,
         "cases": outcome.rows.iter().map(report::Row::to_json).collect::<Vec<_>>(),

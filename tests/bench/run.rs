@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use graph::{Graph, GraphCodec, reference};
 use serde_json::{Value, json};
@@ -23,8 +23,11 @@ pub const CHECKED_ROWS: usize = 4;
 /// Training steps whose losses are compared with the reference.
 pub const CHECKED_STEPS: usize = 2;
 pub const LEARNING_RATE: f32 = 1e-3;
-/// After each turn, so that threads that still spin don't disturb the next.
-const PAUSE: Duration = Duration::from_millis(50);
+/// After each turn: until the engine's threads no longer spin, so that they don't disturb the next one.
+const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE_MAX: Duration = Duration::from_millis(1000);
+/// Above it the machine is too busy with other things for fair figures.
+const OTHER_CORES_MAX: f64 = 0.05;
 /// An idle engine that uses more of a core than this is named.
 const IDLE_SHARE_MAX: f64 = 0.02;
 
@@ -66,6 +69,17 @@ pub struct Outcome {
     pub versions: Vec<(String, String)>,
     /// Of our engines' processes, over all cases.
     pub peak_bytes: Option<u64>,
+    /// Cores that were busy with something else while engines were measured, on average.
+    pub other_cores: Option<f64>,
+}
+
+/// Who used the processor during the turns.
+#[derive(Default)]
+struct Usage {
+    /// Of each engine while another had its turn: the largest share of a core.
+    idle: Vec<f64>,
+    turns_ns: f64,
+    others_ns: f64,
 }
 
 pub fn targets(batch: usize) -> Vec<f32> {
@@ -78,13 +92,13 @@ pub fn all(settings: &Settings, cases: &[&Case]) -> Result<Outcome, String> {
     if cases.iter().any(|c| !matches!(c.kind, Kind::Wire(_))) {
         engines = start(settings, &mut outcome);
     }
-    let mut idle = vec![0f64; engines.len()];
+    let mut usage = Usage { idle: vec![0.0; engines.len()], ..Usage::default() };
     for case in cases.iter().filter(|c| !matches!(c.kind, Kind::Wire(_))) {
         eprintln!("{} …", case.name);
         let peers_run = !matches!(case.kind, Kind::Sliding { .. });
         let files = Files::write(settings, case, &mut engines, &mut outcome.notes)?;
         let loaded = load(&files, case, &mut engines, peers_run, &mut outcome.notes);
-        let measured = turns(settings, case, &mut engines, &loaded, &mut idle, &mut outcome.notes);
+        let measured = turns(settings, case, &mut engines, &loaded, &mut usage, &mut outcome.notes);
         let mut expected = Expected::new(case);
         for (rounds, outputs, engine) in measured {
             let max_abs_error = outputs.map(|outputs| expected.error(&outputs)).transpose()?;
@@ -98,11 +112,18 @@ pub fn all(settings: &Settings, cases: &[&Case]) -> Result<Outcome, String> {
         }
         set_ratio(&mut outcome.rows, case.name, case.against, case.compare);
     }
-    for (engine, share) in engines.iter().zip(&idle).filter(|(_, share)| **share > IDLE_SHARE_MAX) {
+    for (engine, share) in engines.iter().zip(&usage.idle).filter(|(_, share)| **share > IDLE_SHARE_MAX) {
         let percent = share * 100.0;
         outcome
             .notes
             .push(format!("{} used {percent:.0} % of a core while another was measured", engine.name));
+    }
+    outcome.other_cores = usage.other_cores();
+    if let Some(cores) = outcome.other_cores.filter(|&cores| cores > OTHER_CORES_MAX) {
+        let note = format!(
+            "other programs kept {cores:.2} cores busy while engines were measured: the figures are noisy"
+        );
+        outcome.notes.push(note);
     }
     let ours = engines.iter().filter(|e| e.name.starts_with("ours"));
     outcome.peak_bytes = ours.filter_map(|e| machine::peak_bytes(e.process())).max();
@@ -224,10 +245,61 @@ fn load(
             notes.push(note);
         }
         loaded.push(matches!(done, Some(Ok(_))));
+        if done.is_some() {
+            calm(engine);
+        }
     }
-    // Compilers may have threads that still work.
-    thread::sleep(4 * PAUSE);
     loaded
+}
+
+/// Processor time used by each engine, and by the whole machine.
+struct Used {
+    engines: Vec<u64>,
+    machine: Option<u64>,
+}
+
+fn now_used(engines: &[Engine]) -> Used {
+    let engines = engines.iter().map(|e| machine::used_ns(e.process()).unwrap_or(0)).collect();
+    Used { engines, machine: machine::busy_ns() }
+}
+
+impl Usage {
+    /// Of the turn of the engine at `index`.
+    fn add(&mut self, index: usize, took: Duration, before: &Used, after: &Used) {
+        let took = took.as_nanos() as f64;
+        let mut all = 0;
+        for (other, (before, after)) in before.engines.iter().zip(&after.engines).enumerate() {
+            let used = after.saturating_sub(*before);
+            all += used;
+            if other != index {
+                self.idle[other] = self.idle[other].max(used as f64 / took);
+            }
+        }
+        if let (Some(before), Some(after)) = (before.machine, after.machine) {
+            self.turns_ns += took;
+            // Ticks are coarse: a single turn's may be below what the engines used.
+            self.others_ns += (after - before) as f64 - all as f64;
+        }
+    }
+
+    fn other_cores(&self) -> Option<f64> {
+        (self.turns_ns > 0.0).then(|| (self.others_ns / self.turns_ns).max(0.0))
+    }
+}
+
+/// Waits until an engine that has answered uses no processor, though not for long.
+fn calm(engine: &Engine) {
+    let begin = Instant::now();
+    let mut before = machine::used_ns(engine.process());
+    while begin.elapsed() < PAUSE_MAX {
+        thread::sleep(PAUSE);
+        let now = machine::used_ns(engine.process());
+        let (Some(from), Some(until)) = (before, now) else { return };
+        if until.saturating_sub(from) as f64 <= IDLE_SHARE_MAX * PAUSE.as_nanos() as f64 {
+            return;
+        }
+        before = now;
+    }
 }
 
 type Measured = (Vec<Round>, Option<Value>, &'static str);
@@ -237,7 +309,7 @@ fn turns(
     case: &Case,
     engines: &mut [Engine],
     loaded: &[bool],
-    idle: &mut [f64],
+    usage: &mut Usage,
     notes: &mut Vec<String>,
 ) -> Vec<Measured> {
     let items = match case.kind {
@@ -256,10 +328,7 @@ fn turns(
             if broken[index] {
                 continue;
             }
-            let used = |engines: &[Engine]| -> Vec<u64> {
-                engines.iter().map(|e| machine::used_ns(e.process()).unwrap_or(0)).collect()
-            };
-            let (before, begin) = (used(engines), std::time::Instant::now());
+            let (before, begin) = (now_used(engines), Instant::now());
             match engines[index].call(&request) {
                 Ok(reply) => {
                     let ns = reply["ns"].as_array().into_iter().flatten().filter_map(Value::as_f64);
@@ -273,13 +342,8 @@ fn turns(
                     broken[index] = true;
                 }
             }
-            let took = begin.elapsed().as_nanos() as f64;
-            for (other, (before, after)) in before.iter().zip(used(engines)).enumerate() {
-                if other != index {
-                    idle[other] = idle[other].max(after.saturating_sub(*before) as f64 / took);
-                }
-            }
-            thread::sleep(PAUSE);
+            usage.add(index, begin.elapsed(), &before, &now_used(engines));
+            calm(&engines[index]);
         }
     }
     for engine in engines.iter_mut() {
