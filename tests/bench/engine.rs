@@ -106,7 +106,11 @@ impl Engine {
     }
 
     fn reply(&mut self) -> Result<Value, String> {
-        let line = self.replies.recv_timeout(REPLY_MAX).map_err(|_| "it ended or gave no answer")?;
+        let line = self.replies.recv_timeout(REPLY_MAX).map_err(|_| {
+            // A late answer would be taken for the next one's.
+            let _ = self.child.kill();
+            "it ended or gave no answer"
+        })?;
         let value: Value = serde_json::from_str(&line).map_err(|e| format!("not a reply: {e}"))?;
         match value.get("error") {
             Some(error) => Err(error.as_str().unwrap_or("unknown").to_string()),

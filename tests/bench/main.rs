@@ -3,6 +3,8 @@
 mod appliance;
 mod case;
 mod engine;
+mod expected;
+mod files;
 mod limits;
 mod machine;
 mod model;
@@ -12,6 +14,7 @@ mod report;
 mod run;
 mod stats;
 mod tract;
+mod usage;
 mod wire;
 mod worker;
 
@@ -124,8 +127,9 @@ fn bench(arguments: &Arguments) -> Result<(), String> {
     let text = serde_json::to_string_pretty(&report).map_err(|e| e.to_string())?;
     std::fs::write(&arguments.out, text + "\n").map_err(|e| format!("{}: {e}", arguments.out.display()))?;
     print(&outcome, &held, &report, &arguments.out);
-    let broken: Vec<&str> = held.iter().filter(|l| !l.held).map(|l| l.what.as_str()).collect();
-    if broken.is_empty() { Ok(()) } else { Err(format!("limits are broken: {}", broken.join("; "))) }
+    let broken = held.iter().filter(|l| !l.held).map(|l| format!("a limit is broken: {}", l.what));
+    let failed: Vec<String> = outcome.failures.iter().cloned().chain(broken).collect();
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
 }
 
 fn report(settings: &Settings, outcome: &Outcome, held: &[Limit], seconds: f64) -> Value {
@@ -143,6 +147,7 @@ fn report(settings: &Settings, outcome: &Outcome, held: &[Limit], seconds: f64) 
         "other_busy_cores": outcome.other_cores,
         "foot": report::FOOT,
         "notes": outcome.notes,
+        "failures": outcome.failures,
         "cases": outcome.rows.iter().map(report::Row::to_json).collect::<Vec<_>>(),
         "seed_limits": held.iter().map(Limit::to_json).collect::<Vec<_>>(),
     })

@@ -9,8 +9,8 @@ use graph::{Executor, Graph, Plan, SlidingPlan};
 use serde_json::{Value, json};
 
 use crate::case::{self, Kind, Timed};
+use crate::expected::{CHECKED_ROWS, CHECKED_STEPS, LEARNING_RATE, targets};
 use crate::model::{Model, rows};
-use crate::run::{CHECKED_ROWS, CHECKED_STEPS, LEARNING_RATE, targets};
 use crate::worker::Task;
 
 /// Between two pushes of a sparse feed.

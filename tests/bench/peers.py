@@ -158,7 +158,7 @@ class PyTorch:
             optimiser.step()
             return loss
 
-        losses = [float(run()) for _ in range(request["checked_steps"])]
+        losses = [float(run().detach()) for _ in range(request["checked_steps"])]
         return run, lambda: np.array(losses, dtype=np.float32)
 
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::TypedSimpleState;
 
-use crate::run::CHECKED_ROWS;
+use crate::expected::CHECKED_ROWS;
 use crate::worker::Task;
 
 pub fn version() -> String {
