@@ -1,5 +1,6 @@
 //! One test binary for the workspace.
 mod appliance;
+mod bench;
 mod clients;
 mod http;
 mod market;

@@ -39,6 +39,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("runtime/cpu/src/pool.rs", "lends a caller's slices to the pool for the length of a call"),
     ("runtime/plugin/src/cache.rs", "loads machine code that this program compiled"),
     ("runtime/plugin/src/deadline.rs", "reads the thread's CPU clock"),
+    ("tests/bench/pin.rs", "pins threads to cores"),
 ];
 
 fn metadata() -> Value {

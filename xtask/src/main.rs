@@ -1,5 +1,6 @@
 //! Everything that is done to this repository by one command: `cargo xtask <command>`.
 
+mod bench;
 mod demo;
 mod http;
 mod setup;
@@ -16,6 +17,9 @@ cargo xtask <command>
   test            install or build what the tests need, run every check, say what was skipped and why
                   (REQUIRE_ALL=1: a skip fails)
   soak            the same with full counts: kills, rows, minutes of fuzzing
+  bench [--quick] [filter…]
+                  build, install the peers (torch, openvino, onnxruntime) into target/peers, time all in turns;
+                  a table, and target/bench/report.json; fails when a limit of seed_limits is broken
   setup           only install and build what demo and test need
 ";
 
@@ -27,6 +31,7 @@ fn main() -> ExitCode {
         ["demo", "--once"] => demo::run(true),
         ["test"] => test::all(test::Counts::Reduced),
         ["soak"] => test::all(test::Counts::Full),
+        ["bench", arguments @ ..] => bench::run(arguments),
         ["setup"] => setup::all(),
         [] | ["help" | "--help" | "-h"] => {
             print!("{HELP}");

@@ -85,12 +85,20 @@ pub fn guests(binary: &Path) -> Result<PathBuf, String> {
 
 /// A virtual environment with the packages that the tests compare with; its interpreter.
 pub fn python() -> Result<PathBuf, String> {
-    let folder = target().join("python");
+    environment("python", "tests/python/requirements.txt")
+}
+
+/// One with the engines that the bench compares with.
+pub fn peers() -> Result<PathBuf, String> {
+    environment("peers", "tests/bench/requirements.txt")
+}
+
+/// Makes `target/NAME` where it doesn't have what the file lists.
+fn environment(name: &str, requirements: &str) -> Result<PathBuf, String> {
+    let folder = target().join(name);
     let interpreter = folder.join("bin/python");
-    let wanted = root().join("tests/python/requirements.txt");
-    let stamp = folder.join("installed.txt");
-    let requirements = std::fs::read(&wanted).map_err(|e| format!("{}: {e}", wanted.display()))?;
-    if interpreter.exists() && std::fs::read(&stamp).ok().as_deref() == Some(&requirements) {
+    let wanted = root().join(requirements);
+    if interpreter.exists() && has(&interpreter, &wanted) {
         return Ok(interpreter);
     }
     if answers("python3", &["--version"]).is_none() {
@@ -99,6 +107,15 @@ pub fn python() -> Result<PathBuf, String> {
     println!("installing {} into {}", wanted.display(), folder.display());
     run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     run(Command::new(&interpreter).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&wanted))?;
-    std::fs::write(&stamp, requirements).map_err(|e| e.to_string())?;
     Ok(interpreter)
+}
+
+/// Whether each `name==version` of the file is installed.
+fn has(interpreter: &Path, requirements: &Path) -> bool {
+    const CHECK: &str = "import sys; from importlib.metadata import version\n\
+        for line in open(sys.argv[1]):\n    \
+            name, _, wanted = line.strip().partition('==')\n    \
+            assert not wanted or name.startswith('#') or version(name) == wanted";
+    let done = Command::new(interpreter).args(["-c", CHECK]).arg(requirements).stderr(Stdio::null()).status();
+    done.is_ok_and(|status| status.success())
 }

@@ -1,0 +1,264 @@
+//! A started `alphaplus serve` in a folder of its own, bars for it, and raw keep-alive connections to it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use market::Timestamp;
+use registry::{Registry, Version};
+
+pub const SHIPPED: &str = "btc-1h-lstm";
+pub const SYMBOL: &str = "BTCUSDT";
+const START_MAX: Duration = Duration::from_secs(120);
+
+pub struct Appliance {
+    child: Child,
+    pub address: String,
+    pub unix: PathBuf,
+    pub notes: Vec<String>,
+    next_bar: u64,
+    _folder: tempfile::TempDir,
+}
+
+impl Appliance {
+    /// The model that the repository ships, warm and with one prediction.
+    pub fn start_shipped(root: &Path) -> Result<Appliance, String> {
+        Appliance::start(root, &root.join("models"), SHIPPED)
+    }
+
+    /// A model of a folder of models, warm and with one prediction.
+    pub fn start(root: &Path, models: &Path, model: &str) -> Result<Appliance, String> {
+        let registry = Registry::open(models).map_err(|e| e.to_string())?;
+        let manifest = registry.load(model, Version::Latest).map_err(|e| e.to_string())?.manifest;
+        let mut binary = std::env::current_exe().map_err(|e| e.to_string())?;
+        binary.set_file_name("alphaplus");
+        let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+        let unix = folder.path().join("poll.sock");
+        let mut command = Command::new(&binary);
+        command.current_dir(folder.path());
+        let quoted = |path: &Path| format!("{:?}", path.display().to_string());
+        for (key, value) in [
+            ("server.listen", "\"127.0.0.1:0\"".to_string()),
+            ("server.unix_socket", quoted(&unix)),
+            ("serving.clock", "\"feed\"".into()),
+            ("store.folder", quoted(&folder.path().join("spool"))),
+            ("models.folder", quoted(models)),
+            ("plugins.folders", format!("[{}]", quoted(&root.join("plugins/dist")))),
+            ("plugins.cache_folder", quoted(&folder.path().join("cache"))),
+            ("plugins.bar_deadline_ms", "1000".into()),
+            ("log.level", "warn".into()),
+            (
+                "deployments",
+                format!("[{{model={model:?},symbols=[{SYMBOL:?}],timeframe={:?}}}]", manifest.data.timeframe),
+            ),
+        ] {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        let child = command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let child = child.map_err(|e| {
+            format!("{}: {e}; build it with `cargo build --release --workspace`", binary.display())
+        })?;
+        let mut appliance = Appliance {
+            child,
+            address: String::new(),
+            unix,
+            notes: Vec::new(),
+            next_bar: 0,
+            _folder: folder,
+        };
+        appliance.address = appliance.listens()?;
+        appliance.warm(manifest.features.warmup as usize + manifest.input.window as usize)?;
+        Ok(appliance)
+    }
+
+    fn listens(&mut self) -> Result<String, String> {
+        let stdout = self.child.stdout.take().ok_or("the appliance has no output")?;
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(address) = line.strip_prefix("serving on http://") {
+                    let _ = sender.send(address.to_string());
+                }
+            }
+        });
+        receiver.recv_timeout(START_MAX).map_err(|_| "the appliance did not start".to_string())
+    }
+
+    fn warm(&mut self, bars: usize) -> Result<(), String> {
+        let body: String = (0..bars).map(|_| self.bar(",\"backfill\":true")).collect();
+        let one = self.bar("");
+        let mut feed = self.tcp()?;
+        for body in [body, one] {
+            feed.expect_ok(&self.post(&body))?;
+        }
+        let until = Instant::now() + Duration::from_secs(10);
+        let mut poll = self.tcp()?;
+        while let Err(reason) = poll.expect_ok(&self.poll()) {
+            if Instant::now() > until {
+                return Err(format!("no prediction came: {reason}"));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// The next bar of a made-up series, the same in each run.
+    pub fn bar(&mut self, more: &str) -> String {
+        let n = self.next_bar;
+        self.next_bar += 1;
+        let price = |n: u64| 100.0 + 10.0 * (n as f64 / 9.0).sin() + (n * 7919 % 101) as f64 / 200.0;
+        let (open, close) = (price(n), price(n + 1));
+        let (high, low) = (open.max(close) + 0.5, open.min(close) - 0.5);
+        let volume = 1000 + n * 104_729 % 997;
+        // 2001: far enough back for a long run at an hour a bar.
+        let time = Timestamp::from_seconds(978_307_200 + n as i64 * 3600);
+        format!(
+            "{{\"symbol\":\"{SYMBOL}\",\"timeframe\":\"1h\",\"open_time\":\"{time}\",\"open\":{open},\
+             \"high\":{high},\"low\":{low},\"close\":{close},\"volume\":{volume}{more}}}\n"
+        )
+    }
+
+    pub fn post(&self, body: &str) -> Vec<u8> {
+        let length = body.len();
+        format!("POST /v1/bars HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\n\r\n{body}", self.address)
+            .into_bytes()
+    }
+
+    pub fn poll(&self) -> Vec<u8> {
+        format!("GET /v1/predictions/{SYMBOL} HTTP/1.1\r\nHost: {}\r\n\r\n", self.address).into_bytes()
+    }
+
+    pub fn tcp(&self) -> Result<Connection, String> {
+        let stream = TcpStream::connect(&self.address).map_err(|e| format!("{}: {e}", self.address))?;
+        stream.set_nodelay(true).map_err(|e| e.to_string())?;
+        Ok(Connection::new(Box::new(stream)))
+    }
+
+    pub fn unix(&self) -> Result<Connection, String> {
+        let stream = UnixStream::connect(&self.unix).map_err(|e| format!("{}: {e}", self.unix.display()))?;
+        Ok(Connection::new(Box::new(stream)))
+    }
+
+    /// SIGTERM, and an orderly end.
+    pub fn stop(&mut self) -> Result<(), String> {
+        let sent = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
+        sent.map_err(|e| e.to_string())?;
+        let until = Instant::now() + Duration::from_secs(15);
+        while Instant::now() < until {
+            match self.child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => return Err(format!("the appliance ended with {status}")),
+                _ => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+        Err("the appliance did not stop within 15 s".into())
+    }
+}
+
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+/// HTTP/1.1 with as little of our own work as possible.
+pub struct Connection {
+    stream: Box<dyn Stream>,
+    buffer: Vec<u8>,
+}
+
+pub struct Reply<'a> {
+    pub status: u16,
+    pub body: &'a [u8],
+}
+
+impl Connection {
+    fn new(stream: Box<dyn Stream>) -> Self {
+        Connection { stream, buffer: vec![0; 1 << 16] }
+    }
+
+    pub fn send(&mut self, request: &[u8]) -> Result<(), String> {
+        self.stream.write_all(request).map_err(|e| e.to_string())
+    }
+
+    pub fn receive(&mut self) -> Result<Reply<'_>, String> {
+        let mut filled = 0;
+        let mut more = |buffer: &mut Vec<u8>, filled: &mut usize| -> Result<(), String> {
+            if *filled == buffer.len() {
+                buffer.resize(2 * *filled, 0);
+            }
+            match self.stream.read(&mut buffer[*filled..]).map_err(|e| e.to_string())? {
+                0 => Err("the appliance closed the connection".into()),
+                n => {
+                    *filled += n;
+                    Ok(())
+                }
+            }
+        };
+        let head = loop {
+            more(&mut self.buffer, &mut filled)?;
+            if let Some(at) = self.buffer[..filled].windows(4).position(|w| w == b"\r\n\r\n") {
+                break at;
+            }
+        };
+        let (status, length) = parse_head(&self.buffer[..head]).ok_or("not an HTTP reply")?;
+        let end = head + 4 + length;
+        while filled < end {
+            more(&mut self.buffer, &mut filled)?;
+        }
+        Ok(Reply { status, body: &self.buffer[head + 4..end] })
+    }
+
+    pub fn exchange(&mut self, request: &[u8]) -> Result<Reply<'_>, String> {
+        self.send(request)?;
+        self.receive()
+    }
+
+    pub fn expect_ok(&mut self, request: &[u8]) -> Result<(), String> {
+        let reply = self.exchange(request)?;
+        if reply.status == 200 {
+            return Ok(());
+        }
+        Err(format!("{} instead of 200: {}", reply.status, String::from_utf8_lossy(reply.body)))
+    }
+}
+
+/// Status and length of the body.
+fn parse_head(head: &[u8]) -> Option<(u16, usize)> {
+    let head = std::str::from_utf8(head).ok()?;
+    let mut lines = head.split("\r\n");
+    let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+    let mut headers = lines.filter_map(|l| l.split_once(':'));
+    let length = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?.1;
+    Some((status, length.trim().parse().ok()?))
+}
+
+/// The first number that stands behind a key of a JSON text.
+pub fn number_of(body: &[u8], key: &str) -> Option<f64> {
+    let text = std::str::from_utf8(body).ok()?;
+    let rest = text.split_once(&format!("\"{key}\":"))?.1.trim_start();
+    rest[..rest.find([',', '}', ' ', '\n']).unwrap_or(rest.len())].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_and_numbers_are_read() {
+        assert_eq!(parse_head(b"HTTP/1.1 200 OK\r\nETag: x\r\ncontent-length: 12"), Some((200, 12)));
+        assert_eq!(parse_head(b"HTTP/1.1 503 No\r\nx: y"), None);
+        assert_eq!(number_of(b"{\"seq\":17,\"value\":-2.5e-3}", "seq"), Some(17.0));
+        assert_eq!(number_of(b"{\"seq\":17,\"value\": -2.5e-3}", "value"), Some(-2.5e-3));
+        assert_eq!(number_of(b"{\"value\":null}", "value"), None);
+    }
+}

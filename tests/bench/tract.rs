@@ -1,0 +1,70 @@
+//! Plain tract: the ONNX file as its users load it.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::TypedSimpleState;
+
+use crate::expected::CHECKED_ROWS;
+use crate::worker::Task;
+
+pub fn version() -> String {
+    let lock = include_str!("../../Cargo.lock");
+    let mut lines = lock.lines().skip_while(|l| *l != "name = \"tract-onnx\"");
+    let version = lines.nth(1).and_then(|l| l.split('"').nth(1));
+    version.unwrap_or("unknown").to_string()
+}
+
+struct Window {
+    state: TypedSimpleState,
+    input: TValue,
+    result: Option<TVec<TValue>>,
+    batch: usize,
+}
+
+pub fn load(request: &Value) -> Result<Box<dyn Task>, String> {
+    if request["task"] != "window" {
+        return Err("tract only predicts".into());
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
+    let dims: Vec<usize> = request["input"]["dims"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|d| Some(d.as_u64()? as usize))
+        .collect();
+    let bytes = std::fs::read(text(&request["input"]["file"])).map_err(|e| e.to_string())?;
+    let data: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let make = || -> TractResult<Window> {
+        let model = tract_onnx::onnx()
+            .model_for_path(Path::new(&text(&request["onnx"])))?
+            .with_input_fact(0, f32::fact(&dims).into())?
+            .into_optimized()?
+            .into_runnable()?;
+        let input = Tensor::from_shape(&dims, &data)?.into_tvalue();
+        Ok(Window { state: model.spawn()?, input, result: None, batch: dims[0] })
+    };
+    make().map(|w| Box::new(w) as Box<dyn Task>).map_err(|e| format!("{e:#}"))
+}
+
+impl Task for Window {
+    fn run(&mut self) -> Result<Duration, String> {
+        let inputs = tvec!(self.input.clone());
+        self.result = None;
+        let start = Instant::now();
+        let result = self.state.run(inputs);
+        let took = start.elapsed();
+        self.result = Some(result.map_err(|e| format!("{e:#}"))?);
+        Ok(took)
+    }
+
+    fn outputs(&mut self) -> Result<Value, String> {
+        let result = self.result.as_ref().and_then(|r| r.first()).ok_or("it hasn't run")?;
+        let data =
+            result.try_as_plain_ram().and_then(|t| t.as_slice::<f32>()).map_err(|e| format!("{e:#}"))?;
+        let each = data.len() / self.batch;
+        Ok(json!({"values": &data[..CHECKED_ROWS.min(self.batch) * each]}))
+    }
+}
