@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::error::{AddError, CreateError};
 use crate::heart::{self, Heart};
@@ -17,6 +19,8 @@ use crate::map::Map;
 use crate::process;
 use crate::reader;
 use crate::snapshot::{Slot, Snapshot, words_of};
+
+const LOCK_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// By which predictions go stale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +62,17 @@ impl Writer {
             let path = path.to_path_buf();
             |error| CreateError::Io { path, error }
         };
-        let lock = |file: &File, locked: &Path| match file.try_lock() {
-            Ok(()) => Ok(()),
-            Err(TryLockError::WouldBlock) => Err(CreateError::InUse(path.to_path_buf())),
-            Err(TryLockError::Error(error)) => Err(failed(locked)(error)),
+        // A process that is ending, or one that its holder is just starting, keeps a lock for a moment.
+        let until = Instant::now() + LOCK_WAIT_MAX;
+        let lock = |file: &File, locked: &Path| loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => return Err(CreateError::InUse(path.to_path_buf())),
+                Err(TryLockError::Error(error)) => return Err(failed(locked)(error)),
+            }
         };
         // Whoever holds the new file decides; the old one is looked at only by that one.
         let mut file = OpenOptions::new()
