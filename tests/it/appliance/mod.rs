@@ -6,6 +6,7 @@ mod input;
 mod kill;
 mod limits;
 mod load;
+mod memory;
 mod plugins;
 mod replay;
 mod shipped;
