@@ -129,6 +129,8 @@ async fn fixed(stream: impl AsyncRead + AsyncWrite + Unpin) {
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_secs(30))
+        .max_buf_size(64 << 10)
+        .writev(false)
         .serve_connection(TokioIo::new(stream), service);
     let _ = served.await;
 }

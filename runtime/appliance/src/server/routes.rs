@@ -36,11 +36,13 @@ fn error(status: StatusCode, message: &str, members: &[(&str, String)]) -> Reply
     reply(status, JSON, render::error(message, members))
 }
 
-pub async fn answer(shared: &Shared, via: Via, request: Request<Body>) -> Reply {
+/// The reply, and when it was ready.
+pub async fn answer(shared: &Shared, via: Via, request: Request<Body>) -> (Reply, Instant) {
     let started = Instant::now();
     let (route, response) = dispatch(shared, via, request).await;
-    shared.metrics.request(route, response.status().as_u16(), started.elapsed().as_secs_f64());
-    response
+    let now = Instant::now();
+    shared.metrics.request(route, response.status().as_u16(), (now - started).as_secs_f64());
+    (response, now)
 }
 
 async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'static str, Reply) {
