@@ -25,13 +25,14 @@ const EDGES: [(&str, &[&str]); 10] = [
 ];
 
 /// A heavy crate and the one crate that may name it.
-const HEAVY: [(&str, &str); 6] = [
+const HEAVY: [(&str, &str); 7] = [
     ("wasmtime", "plugin"),
     ("tract-onnx", "cpu"),
     ("tract-core", "cpu"),
     ("cudarc", "cuda"),
     ("tokio-postgres", "store"),
     ("parquet", "market"),
+    ("memmap2", "shared"),
 ];
 
 /// Modules that may hold `unsafe`, and why.

@@ -36,6 +36,7 @@ pub struct Server {
     pub hosts: Vec<String>,
     pub plain_outside_loopback: bool,
     pub threads: usize,
+    pub spin_us: u64,
     pub limits: Limits,
     pub routes: Routes,
     pub tokens: Tokens,
@@ -172,6 +173,7 @@ impl Default for Server {
             hosts: Vec::new(),
             plain_outside_loopback: false,
             threads: 2,
+            spin_us: 0,
             limits: Limits::default(),
             routes: Routes::default(),
             tokens: Tokens::default(),
@@ -373,8 +375,9 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         }
     };
     let l = &raw.server.limits;
-    let ranges: [(&str, u64, u64, u64); 19] = [
+    let ranges: [(&str, u64, u64, u64); 20] = [
         ("server.threads", raw.server.threads as u64, 1, 64),
+        ("server.spin_us", raw.server.spin_us, 0, 1_000_000),
         ("server.limits.body_bytes_max", l.body_bytes_max as u64, 1024, 1 << 30),
         ("server.limits.lines_max", l.lines_max as u64, 1, 1_000_000),
         ("server.limits.connections_max", l.connections_max as u64, 1, 100_000),
@@ -404,6 +407,11 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
             "serving.stale_after_bars is {}: it must be between 1 and 1000000",
             raw.serving.stale_after_bars
         ));
+    }
+    if raw.server.spin_us > 0 && raw.server.threads != 1 {
+        return refuse(
+            "server.spin_us keeps one thread awake: set server.threads = 1, or server.spin_us = 0",
+        );
     }
     if raw.store.limit_bytes < 3 * raw.store.segment_bytes {
         return refuse("store.limit_bytes must be at least three times store.segment_bytes");
@@ -573,6 +581,7 @@ mod tests {
             ("[server]\nthreads = 0", "server.threads is 0", "between 1 and 64"),
             ("[server]\nthreads = \"two\"", "server.threads", "two"),
             ("[server]\nshared_memory_mode = \"0666\"", "server.shared_memory_mode", "0640"),
+            ("[server]\nspin_us = 100", "server.spin_us", "server.threads = 1"),
             ("[server]\nshared_memory_mode = \"rw\"", "server.shared_memory_mode", "0640"),
             ("[server]\nlisten = \"0.0.0.0:1\"", "outside loopback", "server.tokens"),
             ("[server.tls]\nkey_file = \"k\"", "server.tls", "both"),

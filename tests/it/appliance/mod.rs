@@ -8,6 +8,7 @@ mod limits;
 mod load;
 mod memory;
 mod plugins;
+mod poll;
 mod replay;
 mod shipped;
 mod start;

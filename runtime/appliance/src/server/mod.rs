@@ -13,6 +13,7 @@ mod connections;
 mod guard;
 mod page;
 mod routes;
+mod spin;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -32,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::queue::{BarQueue, PredictQueue};
 use crate::visible::Visible;
 use connections::{Connections, Told};
+use spin::Spin;
 
 /// What every request may use.
 pub struct Shared {
@@ -60,6 +62,12 @@ pub struct ModelLine {
 pub enum Via {
     Tcp,
     Unix,
+}
+
+/// What a connection is served with.
+struct Peer {
+    via: Via,
+    spin: Option<Arc<Spin>>,
 }
 
 /// The bound sockets.
@@ -106,20 +114,25 @@ pub async fn serve(
 ) {
     let connections =
         Arc::new(Connections::new(shared.settings.raw.server.limits.connections_max, shared.metrics.clone()));
+    let spin = match shared.settings.raw.server.spin_us {
+        0 => None,
+        time => Some(Spin::start(Duration::from_micros(time))),
+    };
+    let of = |via| Peer { via, spin: spin.clone() };
     loop {
         tokio::select! {
             accepted = listeners.tcp.accept() => match accepted {
                 Ok((stream, _)) => {
                     let _ = stream.set_nodelay(true);
                     match &tls {
-                        None => spawn(&shared, &connections, stream, Via::Tcp),
-                        Some(acceptor) => spawn_tls(&shared, &connections, acceptor.clone(), stream),
+                        None => spawn(&shared, &connections, stream, of(Via::Tcp)),
+                        Some(acceptor) => spawn_tls(&shared, &connections, acceptor.clone(), stream, of(Via::Tcp)),
                     }
                 }
                 Err(e) => accept_failed(&e).await,
             },
             accepted = accept_unix(listeners.unix.as_ref()) => match accepted {
-                Ok(stream) => spawn(&shared, &connections, stream, Via::Unix),
+                Ok(stream) => spawn(&shared, &connections, stream, of(Via::Unix)),
                 Err(e) => accept_failed(&e).await,
             },
             () = stopped(&mut stop) => break,
@@ -153,6 +166,7 @@ fn spawn_tls(
     connections: &Arc<Connections>,
     acceptor: TlsAcceptor,
     stream: tokio::net::TcpStream,
+    peer: Peer,
 ) {
     let shared = shared.clone();
     let limit = shared.settings.header_timeout();
@@ -164,31 +178,34 @@ fn spawn_tls(
             _ = place.told() => return,
         };
         match stream {
-            Ok(Ok(stream)) => connection(shared, stream, Via::Tcp, place).await,
+            Ok(Ok(stream)) => connection(shared, stream, peer, place).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         }
     });
 }
 
-fn spawn<S>(shared: &Arc<Shared>, connections: &Arc<Connections>, stream: S, via: Via)
+fn spawn<S>(shared: &Arc<Shared>, connections: &Arc<Connections>, stream: S, peer: Peer)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    tokio::spawn(connection(shared.clone(), stream, via, connections.open()));
+    tokio::spawn(connection(shared.clone(), stream, peer, connections.open()));
 }
 
-async fn connection<S>(shared: Arc<Shared>, stream: S, via: Via, mut place: connections::Place)
+async fn connection<S>(shared: Arc<Shared>, stream: S, peer: Peer, mut place: connections::Place)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = place.activity();
     let timeout = shared.settings.header_timeout();
-    let (shared, activity) = (&*shared, &*activity);
+    let (shared, activity, spin) = (&*shared, &*activity, peer.spin.as_deref());
     let service = hyper::service::service_fn(|request| async move {
         let busy = activity.busy();
-        let (reply, now) = routes::answer(shared, via, request).await;
+        let (reply, now) = routes::answer(shared, peer.via, request).await;
         busy.until(now);
+        if let Some(spin) = spin {
+            spin.answered(now);
+        }
         Ok::<_, std::convert::Infallible>(reply)
     });
     let served = hyper::server::conn::http1::Builder::new()
