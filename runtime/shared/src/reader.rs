@@ -126,15 +126,11 @@ impl Reader {
     /// What the slot says now.
     pub fn read(&self, slot: Slot) -> Result<Snapshot, ReadError> {
         self.alive()?;
-        self.read_unchecked(slot)
+        self.read_last(slot)
     }
 
     /// What the slot says, or said last where the writer is gone.
     pub fn read_last(&self, slot: Slot) -> Result<Snapshot, ReadError> {
-        self.read_unchecked(slot)
-    }
-
-    fn read_unchecked(&self, slot: Slot) -> Result<Snapshot, ReadError> {
         let inside = (slot.0 < self.slots).then(|| self.map.words::<LOCKED_WORDS>(at_slot(slot.0))).flatten();
         let words = inside.ok_or(ReadError::NoSuchSlot)?;
         for _ in 0..ATTEMPTS {
