@@ -162,8 +162,8 @@ fn source(name: &str) -> PathBuf {
 }
 
 /// Compiles a client; `None`, and said aloud, where there is no compiler.
-fn compile(test: &str, compiler: &str, args: &[&str], folder: &Path, name: &str) -> Option<OsString> {
-    let binary = folder.join("poll");
+pub fn compile(test: &str, compiler: &str, args: &[&str], folder: &Path, name: &str) -> Option<OsString> {
+    let binary = folder.join("client");
     match Command::new(compiler).args(args).arg("-o").arg(&binary).arg(source(name)).output() {
         Ok(output) => {
             assert!(output.status.success(), "{name}:\n{}", String::from_utf8_lossy(&output.stderr));

@@ -8,5 +8,6 @@ mod onnx;
 mod pipeline;
 mod python;
 mod repository;
+mod shared;
 mod skip;
 mod technical;

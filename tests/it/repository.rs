@@ -11,35 +11,41 @@ fn root() -> PathBuf {
 }
 
 /// From → to, in normal dependencies.
-const EDGES: [(&str, &[&str]); 9] = [
+const EDGES: [(&str, &[&str]); 10] = [
     ("graph", &[]),
     ("market", &[]),
     ("registry", &[]),
+    ("shared", &[]),
     ("cpu", &["graph"]),
     ("onnx", &["graph"]),
     ("plugin", &["graph", "market"]),
     ("learn", &["graph", "market", "registry"]),
     ("store", &["market"]),
-    ("appliance", &["cpu", "graph", "learn", "market", "onnx", "plugin", "registry", "store"]),
+    ("appliance", &["cpu", "graph", "learn", "market", "onnx", "plugin", "registry", "shared", "store"]),
 ];
 
 /// A heavy crate and the one crate that may name it.
-const HEAVY: [(&str, &str); 6] = [
+const HEAVY: [(&str, &str); 7] = [
     ("wasmtime", "plugin"),
     ("tract-onnx", "cpu"),
     ("tract-core", "cpu"),
     ("cudarc", "cuda"),
     ("tokio-postgres", "store"),
     ("parquet", "market"),
+    ("memmap2", "shared"),
 ];
 
 /// Modules that may hold `unsafe`, and why.
 const UNSAFE: &[(&str, &str)] = &[
     ("runtime/cpu/src/kernel/", "SIMD"),
+    ("runtime/cpu/src/sliding.rs", "lets threads share the buffers of windows in flight"),
     ("runtime/cpu/src/pool.rs", "lends a caller's slices to the pool for the length of a call"),
     ("runtime/plugin/src/cache.rs", "loads machine code that this program compiled"),
     ("runtime/plugin/src/deadline.rs", "reads the thread's CPU clock"),
     ("tests/bench/pin.rs", "pins threads to cores"),
+    ("runtime/shared/src/map.rs", "reads and writes a mapped file"),
+    ("runtime/shared/src/process.rs", "asks for the clock that processes share, and for a process"),
+    ("runtime/shared/src/tests/allocations.rs", "counts allocations"),
 ];
 
 fn metadata() -> Value {

@@ -45,6 +45,8 @@ pub enum Command {
     /// Look at registered models.
     #[command(subcommand)]
     Models(Models),
+    /// What a running appliance shows in shared memory.
+    Shared(SharedMemory),
     /// What this machine can do, and what is missing.
     Doctor,
 }
@@ -175,6 +177,15 @@ pub struct Predict {
 pub struct Replay {
     /// The `seq` of the prediction.
     pub seq: u64,
+}
+
+#[derive(Args, Debug)]
+pub struct SharedMemory {
+    /// The file; otherwise that of server.shared_memory.
+    pub file: Option<PathBuf>,
+    /// Only slots of this symbol.
+    #[arg(long)]
+    pub symbol: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]

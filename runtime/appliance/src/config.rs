@@ -31,9 +31,12 @@ pub struct Raw {
 pub struct Server {
     pub listen: String,
     pub unix_socket: String,
+    pub shared_memory: String,
+    pub shared_memory_mode: String,
     pub hosts: Vec<String>,
     pub plain_outside_loopback: bool,
     pub threads: usize,
+    pub spin_us: u64,
     pub limits: Limits,
     pub routes: Routes,
     pub tokens: Tokens,
@@ -165,9 +168,12 @@ impl Default for Server {
         Server {
             listen: "127.0.0.1:7787".into(),
             unix_socket: String::new(),
+            shared_memory: String::new(),
+            shared_memory_mode: "0600".into(),
             hosts: Vec::new(),
             plain_outside_loopback: false,
             threads: 2,
+            spin_us: 0,
             limits: Limits::default(),
             routes: Routes::default(),
             tokens: Tokens::default(),
@@ -259,6 +265,8 @@ pub struct Settings {
     pub raw: Raw,
     pub listen: SocketAddr,
     pub unix_socket: Option<PathBuf>,
+    pub shared_memory: Option<PathBuf>,
+    pub shared_memory_mode: u32,
     pub poll_token: Option<String>,
     pub ingest_token: Option<String>,
     pub admin_token: Option<String>,
@@ -367,8 +375,9 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         }
     };
     let l = &raw.server.limits;
-    let ranges: [(&str, u64, u64, u64); 19] = [
+    let ranges: [(&str, u64, u64, u64); 20] = [
         ("server.threads", raw.server.threads as u64, 1, 64),
+        ("server.spin_us", raw.server.spin_us, 0, 1_000_000),
         ("server.limits.body_bytes_max", l.body_bytes_max as u64, 1024, 1 << 30),
         ("server.limits.lines_max", l.lines_max as u64, 1, 1_000_000),
         ("server.limits.connections_max", l.connections_max as u64, 1, 100_000),
@@ -398,6 +407,11 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
             "serving.stale_after_bars is {}: it must be between 1 and 1000000",
             raw.serving.stale_after_bars
         ));
+    }
+    if raw.server.spin_us > 0 && raw.server.threads != 1 {
+        return refuse(
+            "server.spin_us keeps one thread awake: set server.threads = 1, or server.spin_us = 0",
+        );
     }
     if raw.store.limit_bytes < 3 * raw.store.segment_bytes {
         return refuse("store.limit_bytes must be at least three times store.segment_bytes");
@@ -495,8 +509,28 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
             timeframe,
         });
     }
-    let unix_socket = (!raw.server.unix_socket.is_empty()).then(|| base.join(&raw.server.unix_socket));
-    Ok(Settings { listen, unix_socket, poll_token, ingest_token, admin_token, tls, deployments, raw })
+    let path = |text: &str| (!text.is_empty()).then(|| base.join(text));
+    let mode = &raw.server.shared_memory_mode;
+    let shared_memory_mode = match u32::from_str_radix(mode, 8) {
+        Ok(bits) if bits & 0o600 == 0o600 && bits & !0o644 == 0 => bits,
+        _ => {
+            return refuse(format!(
+                "server.shared_memory_mode is '{mode}': it must be \"0600\", \"0640\" (the group reads it) or \"0644\" (everyone does)"
+            ));
+        }
+    };
+    Ok(Settings {
+        listen,
+        unix_socket: path(&raw.server.unix_socket),
+        shared_memory: path(&raw.server.shared_memory),
+        shared_memory_mode,
+        poll_token,
+        ingest_token,
+        admin_token,
+        tls,
+        deployments,
+        raw,
+    })
 }
 
 pub fn is_loopback(ip: IpAddr) -> bool {
@@ -546,6 +580,9 @@ mod tests {
             ("[server]\nlisten = \"here\"", "server.listen", "127.0.0.1:7787"),
             ("[server]\nthreads = 0", "server.threads is 0", "between 1 and 64"),
             ("[server]\nthreads = \"two\"", "server.threads", "two"),
+            ("[server]\nshared_memory_mode = \"0666\"", "server.shared_memory_mode", "0640"),
+            ("[server]\nspin_us = 100", "server.spin_us", "server.threads = 1"),
+            ("[server]\nshared_memory_mode = \"rw\"", "server.shared_memory_mode", "0640"),
             ("[server]\nlisten = \"0.0.0.0:1\"", "outside loopback", "server.tokens"),
             ("[server.tls]\nkey_file = \"k\"", "server.tls", "both"),
             ("[serving]\nclock = \"moon\"", "serving.clock", "wall"),

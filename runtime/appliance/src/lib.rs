@@ -16,5 +16,6 @@ pub mod recover;
 pub mod render;
 pub mod runner;
 pub mod server;
+pub mod shared_memory;
 pub mod tls;
 pub mod visible;

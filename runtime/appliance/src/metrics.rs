@@ -46,6 +46,16 @@ fn seconds() -> Histogram {
     Histogram::new(exponential_buckets(1e-6, 2.0, 24))
 }
 
+/// Figures of `GET /v1/predictions/{symbol}`.
+struct Poll {
+    ok: Counter,
+    not_modified: Counter,
+    seconds: Histogram,
+}
+
+/// The name of its route.
+pub const POLL: &str = "prediction";
+
 pub struct Metrics {
     registry: Registry,
     pub bars: Family<Outcome, Counter>,
@@ -55,6 +65,8 @@ pub struct Metrics {
     /// queue, features, compute, write, sync, visible (from the bar's arrival).
     pub stages: Seconds,
     pub request_seconds: Seconds,
+    /// Of the route that is asked most, found once.
+    poll: Poll,
     pub queue_bars: Gauge<i64, AtomicI64>,
     pub connections: Gauge<i64, AtomicI64>,
     pub connections_closed: Counter<u64, AtomicU64>,
@@ -78,6 +90,9 @@ impl Default for Metrics {
         r.register("stage_seconds", "Time in each stage of the data path", stages.clone());
         let request_seconds: Seconds = Family::new_with_constructor(seconds);
         r.register("http_request_seconds", "Time to answer a request", request_seconds.clone());
+        let of = |status| requests.get_or_create_owned(&Route { route: POLL, status });
+        let seconds = request_seconds.get_or_create_owned(&Stage { stage: POLL });
+        let poll = Poll { ok: of(200), not_modified: of(304), seconds };
         let queue_bars = Gauge::default();
         r.register("queue_bars", "Bars waiting for the data path", queue_bars.clone());
         let connections = Gauge::default();
@@ -96,6 +111,7 @@ impl Default for Metrics {
             registry,
             bars,
             requests,
+            poll,
             predictions,
             abstained,
             stages,
@@ -112,6 +128,25 @@ impl Default for Metrics {
 impl Metrics {
     pub fn stage(&self, stage: &'static str, seconds: f64) {
         self.stages.get_or_create(&Stage { stage }).observe(seconds);
+    }
+
+    /// A request that was answered.
+    pub fn request(&self, route: &'static str, status: u16, seconds: f64) {
+        let count = match status {
+            200 if route == POLL => Some(&self.poll.ok),
+            304 if route == POLL => Some(&self.poll.not_modified),
+            _ => None,
+        };
+        match count {
+            Some(count) => {
+                count.inc();
+                self.poll.seconds.observe(seconds);
+            }
+            None => {
+                self.requests.get_or_create(&Route { route, status }).inc();
+                self.request_seconds.get_or_create(&Stage { stage: route }).observe(seconds);
+            }
+        }
     }
 
     pub fn bar(&self, outcome: &'static str, count: u64) {
@@ -137,8 +172,15 @@ mod tests {
         let metrics = Metrics::default();
         metrics.stage("features", 0.001);
         metrics.bar("accepted", 3);
+        metrics.request(POLL, 200, 1e-5);
+        metrics.request(POLL, 503, 1e-5);
         let text = metrics.render();
         assert!(text.contains("alphaplus_bars_total{outcome=\"accepted\"} 3"), "{text}");
         assert!(text.contains("alphaplus_stage_seconds_bucket{"), "{text}");
+        let requests = |status| {
+            text.contains(&format!("http_requests_total{{route=\"prediction\",status=\"{status}\"}} 1\n"))
+        };
+        assert!(requests(200) && requests(503), "{text}");
+        assert!(text.contains("http_request_seconds_count{stage=\"prediction\"} 2"), "{text}");
     }
 }

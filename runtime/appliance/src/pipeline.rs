@@ -19,7 +19,7 @@ use crate::ingest::Incoming;
 use crate::live::{Fed, Live, Snapshot};
 use crate::metrics::{Device, Failure, Metrics};
 use crate::queue::{BarReceiver, Job, Outcome, StepFailed};
-use crate::render::{self, Shown};
+use crate::render::Shown;
 use crate::visible::{Answer, Made, Visible};
 
 /// Bars of one step; more wait for the next.
@@ -414,7 +414,7 @@ impl Pipeline {
         (records, answers)
     }
 
-    /// The bytes that polls get.
+    /// What polls get.
     pub fn show(&self, deployment: &Deployment, prediction: &PredictionRecord, about: &Bar) -> Shows {
         let model = deployment.model.clone();
         let answer = match &prediction.outcome {
@@ -422,7 +422,7 @@ impl Pipeline {
                 let as_of = about.close_time();
                 let valid_ns = (about.key.timeframe.nanos() as f64 * self.options.stale_after_bars) as i64;
                 let valid_until = Timestamp(as_of.0.saturating_add(valid_ns));
-                let body = render::prediction(&Shown {
+                let shown = Shown {
                     seq: prediction.seq,
                     key: &prediction.key,
                     model: &model,
@@ -438,18 +438,12 @@ impl Pipeline {
                     provisional: !about.is_final,
                     recovered: prediction.recovered,
                     revised: prediction.revised,
-                });
+                };
                 let device = prediction.device.clone();
                 let device = Device { model: model.to_string(), device, degraded: "false" };
                 self.metrics.predictions.get_or_create(&device).inc();
-                let (key, model) = (prediction.key.clone(), model.clone());
-                Answer::Prediction(Arc::new(Made {
-                    seq: prediction.seq,
-                    key,
-                    model,
-                    valid_until,
-                    body: body.into(),
-                }))
+                let made = Made::new(&shown, model.clone(), deployment.label.clone());
+                Answer::Prediction(Arc::new(made))
             }
             store::Outcome::Abstained { code, text } => {
                 let reason = if *code == ABSTAINED_NOT_FINITE { "not_finite" } else { "plugin" };

@@ -3,12 +3,17 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use hyper::body::Bytes;
+use hyper::header::HeaderValue;
 use market::{StreamKey, Symbol, Timeframe, Timestamp};
+use shared::Writer;
 use tokio::sync::watch;
 
 use crate::config::Clock;
+use crate::render::{self, Shown};
+use crate::shared_memory;
 
 /// A prediction as polls get it.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,9 +21,41 @@ pub struct Made {
     pub seq: u64,
     pub key: StreamKey,
     pub model: Arc<str>,
+    pub label: Arc<str>,
+    pub horizon_bars: u32,
+    pub value: f32,
+    pub open_time: Timestamp,
+    pub as_of: Timestamp,
+    pub made_at: Timestamp,
     pub valid_until: Timestamp,
+    pub revision: u32,
+    pub provisional: bool,
+    pub recovered: bool,
+    pub revised: bool,
     /// All but the closing `,"durable_seq":N}`.
     pub body: Arc<str>,
+}
+
+impl Made {
+    pub fn new(shown: &Shown, model: Arc<str>, label: Arc<str>) -> Self {
+        Made {
+            seq: shown.seq,
+            key: shown.key.clone(),
+            model,
+            label,
+            horizon_bars: shown.horizon_bars,
+            value: shown.value,
+            open_time: shown.open_time,
+            as_of: shown.as_of,
+            made_at: shown.made_at,
+            valid_until: shown.valid_until,
+            revision: shown.revision,
+            provisional: shown.provisional,
+            recovered: shown.recovered,
+            revised: shown.revised,
+            body: render::prediction(shown).into(),
+        }
+    }
 }
 
 /// The newest that is to say of one stream under one model.
@@ -43,10 +80,36 @@ pub enum Answer {
 }
 
 /// An answer and what it belongs to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Slot {
+    pub key: StreamKey,
     pub model: Arc<str>,
     pub answer: Answer,
+    /// Where it stands in shared memory.
+    place: Option<shared::Slot>,
+    /// Of a prediction: its `seq`, quoted.
+    pub etag: Option<HeaderValue>,
+    /// The whole reply as it was sent last, and the `durable_seq` in it.
+    sent: Mutex<(u64, Bytes)>,
+}
+
+impl Slot {
+    fn new(key: StreamKey, model: Arc<str>, answer: Answer, place: Option<shared::Slot>) -> Self {
+        let etag = match &answer {
+            Answer::Prediction(made) => HeaderValue::try_from(format!("\"{}\"", made.seq)).ok(),
+            _ => None,
+        };
+        Slot { key, model, answer, place, etag, sent: Mutex::default() }
+    }
+
+    /// The reply with this `durable_seq`, rendered when that is another than the last time.
+    pub fn body(&self, made: &Made, durable_seq: u64) -> Bytes {
+        let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.0 != durable_seq || sent.1.is_empty() {
+            *sent = (durable_seq, format!("{},\"durable_seq\":{durable_seq}}}", made.body).into());
+        }
+        sent.1.clone()
+    }
 }
 
 /// Which predictions are asked for; empty is all.
@@ -59,7 +122,10 @@ pub struct Filter {
 
 pub struct Visible {
     clock: Clock,
-    slots: RwLock<HashMap<StreamKey, Vec<Slot>>>,
+    /// Of each symbol, the shortest timeframe first.
+    slots: RwLock<HashMap<Symbol, Vec<Arc<Slot>>>>,
+    /// The same for processes that read memory.
+    memory: Option<Arc<Writer>>,
     recent: RwLock<VecDeque<Arc<Made>>>,
     recent_max: usize,
     /// Predictions up to this `seq` may be missing from `recent`.
@@ -75,6 +141,7 @@ impl Visible {
         Visible {
             clock,
             slots: RwLock::default(),
+            memory: None,
             recent: RwLock::default(),
             recent_max,
             forgotten_to: AtomicU64::new(0),
@@ -82,6 +149,11 @@ impl Visible {
             durable_seq: AtomicU64::new(0),
             feed_time: AtomicI64::new(i64::MIN),
         }
+    }
+
+    /// Shows everything there as well.
+    pub fn with_memory(self, memory: Option<Arc<Writer>>) -> Self {
+        Visible { memory, ..self }
     }
 
     /// Shows the answers of one step, all at once for each kind of reader.
@@ -105,47 +177,58 @@ impl Visible {
         {
             let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
             for (key, model, answer) in answers {
-                let of_key = slots.entry(key).or_default();
-                match of_key.iter_mut().find(|s| s.model == model) {
-                    Some(slot) => slot.answer = answer,
-                    None => of_key.push(Slot { model, answer }),
-                }
+                self.show(&mut slots, key, model, answer);
             }
         }
         self.changes.send_modify(|n| *n += 1);
     }
 
+    fn show(
+        &self,
+        slots: &mut HashMap<Symbol, Vec<Arc<Slot>>>,
+        key: StreamKey,
+        model: Arc<str>,
+        answer: Answer,
+    ) {
+        let of_symbol = slots.entry(key.symbol.clone()).or_default();
+        let held = of_symbol.iter_mut().find(|s| s.key.timeframe == key.timeframe && s.model == model);
+        let memory = self.memory.as_deref();
+        let place = match &held {
+            Some(slot) => slot.place,
+            None => memory.and_then(|memory| shared_memory::place(memory, &key, &model)),
+        };
+        if let (Some(memory), Some(place)) = (memory, place) {
+            memory.write(place, &shared_memory::snapshot(&answer));
+        }
+        match held {
+            Some(slot) => *slot = Arc::new(Slot::new(key, model, answer, place)),
+            None => {
+                let at = of_symbol.partition_point(|s| s.key.timeframe <= key.timeframe);
+                of_symbol.insert(at, Arc::new(Slot::new(key, model, answer, place)));
+            }
+        }
+    }
+
     /// All slots of a model say the same: it is quarantined.
     pub fn quarantine(&self, model: &str, message: &Arc<str>) {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        for slot in slots.values_mut().flatten().filter(|s| &*s.model == model) {
-            slot.answer = Answer::Quarantined { message: message.clone() };
+        let of_model: Vec<_> = slots.values().flatten().filter(|s| &*s.model == model).cloned().collect();
+        for slot in of_model {
+            let answer = Answer::Quarantined { message: message.clone() };
+            self.show(&mut slots, slot.key.clone(), slot.model.clone(), answer);
         }
         drop(slots);
         self.changes.send_modify(|n| *n += 1);
     }
 
-    /// The slots of a symbol, by timeframe and model where they are given; the shortest timeframe first.
-    pub fn find(
-        &self,
-        symbol: &Symbol,
-        timeframe: Option<Timeframe>,
-        model: Option<&str>,
-    ) -> Vec<(StreamKey, Slot)> {
+    /// What is said of a symbol, by timeframe and model where they are given; of several, the shortest timeframe.
+    pub fn find(&self, symbol: &str, timeframe: Option<Timeframe>, model: Option<&str>) -> Option<Arc<Slot>> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let fits = |slot: &&Slot| model.is_none_or(|m| matches_model(&slot.model, m));
-        if let Some(timeframe) = timeframe {
-            let key = StreamKey { symbol: symbol.clone(), timeframe };
-            let of_key = slots.get(&key).into_iter().flatten();
-            return of_key.filter(fits).map(|s| (key.clone(), s.clone())).collect();
-        }
-        let mut found: Vec<_> = slots
-            .iter()
-            .filter(|(key, _)| key.symbol == *symbol)
-            .flat_map(|(key, of_key)| of_key.iter().filter(fits).map(|s| (key.clone(), s.clone())))
-            .collect();
-        found.sort_by(|a, b| a.0.cmp(&b.0));
-        found
+        let fits = |slot: &&Arc<Slot>| {
+            timeframe.is_none_or(|t| t == slot.key.timeframe)
+                && model.is_none_or(|m| matches_model(&slot.model, m))
+        };
+        slots.get(symbol)?.iter().find(fits).cloned()
     }
 
     /// Predictions after `seq`, oldest first, and whether some were already forgotten.
@@ -177,11 +260,17 @@ impl Visible {
 
     pub fn set_durable_seq(&self, seq: u64) {
         self.durable_seq.fetch_max(seq, Ordering::AcqRel);
+        if let Some(memory) = &self.memory {
+            memory.set_durable_seq(seq);
+        }
     }
 
     /// A bar that closes at this time has come.
     pub fn feed(&self, close_time: Timestamp) {
-        self.feed_time.fetch_max(close_time.0, Ordering::AcqRel);
+        let before = self.feed_time.fetch_max(close_time.0, Ordering::AcqRel);
+        if let Some(memory) = &self.memory {
+            memory.set_feed_time(before.max(close_time.0));
+        }
     }
 
     /// The time by which predictions go stale.
@@ -209,11 +298,10 @@ impl Visible {
     }
 
     /// Every slot, for the status page.
-    pub fn all(&self, limit: usize) -> Vec<(StreamKey, Slot)> {
+    pub fn all(&self, limit: usize) -> Vec<Arc<Slot>> {
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> =
-            slots.iter().flat_map(|(k, of_key)| of_key.iter().map(|s| (k.clone(), s.clone()))).collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut all: Vec<_> = slots.values().flatten().cloned().collect();
+        all.sort_by(|a, b| a.key.cmp(&b.key));
         all.truncate(limit);
         all
     }
@@ -233,14 +321,27 @@ mod tests {
     }
 
     fn made(seq: u64, key: &StreamKey) -> (StreamKey, Arc<str>, Answer) {
-        let made = Made {
+        let (model, label) = ("m/1", "log_return");
+        let t = Timestamp(0);
+        let shown = Shown {
             seq,
-            key: key.clone(),
-            model: "m/1".into(),
-            valid_until: Timestamp(0),
-            body: format!("{{\"seq\":{seq}").into(),
+            key,
+            model,
+            label,
+            horizon_bars: 1,
+            value: 0.5,
+            open_time: t,
+            as_of: t,
+            made_at: t,
+            valid_until: t,
+            device: "cpu",
+            revision: 0,
+            provisional: false,
+            recovered: false,
+            revised: false,
         };
-        (key.clone(), "m/1".into(), Answer::Prediction(Arc::new(made)))
+        let made = Made::new(&shown, model.into(), label.into());
+        (key.clone(), model.into(), Answer::Prediction(Arc::new(made)))
     }
 
     #[test]
@@ -248,12 +349,64 @@ mod tests {
         let visible = Visible::new(Clock::Wall, 3);
         let (hour, minute) = (key("A", "1h"), key("A", "5m"));
         visible.publish(vec![made(1, &hour), made(2, &minute)]);
-        let a = Symbol::new("A").unwrap();
-        assert_eq!(visible.find(&a, None, None)[0].0, minute, "the shortest timeframe first");
-        assert_eq!(visible.find(&a, Some(hour.timeframe), Some("m")).len(), 1);
-        assert_eq!(visible.find(&a, Some(hour.timeframe), Some("m/1")).len(), 1);
-        assert_eq!(visible.find(&a, None, Some("m/2")).len(), 0);
-        assert_eq!(visible.find(&Symbol::new("B").unwrap(), None, None).len(), 0);
+        let found =
+            |symbol: &str, timeframe, model| visible.find(symbol, timeframe, model).map(|s| s.key.clone());
+        assert_eq!(found("A", None, None), Some(minute), "the shortest timeframe first");
+        assert_eq!(found("A", Some(hour.timeframe), Some("m")), Some(hour.clone()));
+        assert_eq!(found("A", Some(hour.timeframe), Some("m/1")), Some(hour));
+        assert_eq!(found("A", None, Some("m/2")), None);
+        assert_eq!(found("B", None, None), None);
+        assert_eq!(visible.all(9).len(), 2);
+    }
+
+    #[test]
+    fn a_reply_is_rendered_again_when_durable_seq_moves() {
+        let visible = Visible::new(Clock::Wall, 3);
+        visible.publish(vec![made(7, &key("A", "1h"))]);
+        let slot = visible.find("A", None, None).unwrap();
+        let Answer::Prediction(made) = &slot.answer else { panic!("{slot:?}") };
+        assert_eq!(slot.etag.as_ref().unwrap(), "\"7\"");
+        let first = slot.body(made, 0);
+        assert!(first.starts_with(b"{\"seq\":7,") && first.ends_with(b",\"durable_seq\":0}"), "{first:?}");
+        assert_eq!(slot.body(made, 0).as_ptr(), first.as_ptr(), "the same bytes");
+        assert!(slot.body(made, 7).ends_with(b",\"durable_seq\":7}"));
+    }
+
+    #[test]
+    fn shared_memory_says_what_polls_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shared");
+        let options = shared::Options { slots: 2, mode: 0o600, clock: shared::Clock::Feed };
+        let writer = Arc::new(Writer::create(&path, &options).unwrap());
+        let visible = Visible::new(Clock::Feed, 3).with_memory(Some(writer.clone()));
+        let reader = shared::Reader::open(&path).unwrap();
+        let (a, b) = (key("A", "1h"), key("B", "1h"));
+        let warming = Answer::Warming { have: 3, need: 8 };
+        visible.publish(vec![(a.clone(), "m/1".into(), warming), made(1, &b)]);
+        let slot = reader.find("A", "1h", "m").unwrap();
+        let read = reader.read(slot).unwrap();
+        assert_eq!((read.state, read.have, read.need), (shared::State::Warming, 3, 8));
+        visible.set_durable_seq(1);
+        visible.feed(Timestamp(9));
+        visible.publish(vec![made(2, &a), made(3, &key("C", "1h"))]);
+        let read = reader.read(slot).unwrap();
+        assert_eq!((read.state, read.seq, read.durable_seq), (shared::State::Prediction, 2, 1));
+        assert_eq!((read.value, read.label.as_str(), reader.is_stale(&read)), (0.5, "log_return", true));
+        assert!(reader.find("C", "1h", "m").is_none() && reader.about().refused == 1, "the table is full");
+        assert!(visible.find("C", None, None).is_some(), "polls have it");
+        visible.quarantine("m/1", &"broken".into());
+        for slot in reader.all() {
+            assert_eq!(reader.read(slot).unwrap().state, shared::State::Quarantined);
+        }
+        let reason: Arc<str> = "not_finite".into();
+        visible.publish(vec![(b, "m/1".into(), Answer::Abstained { seq: 4, reason, message: "".into() })]);
+        let read = reader.read(reader.find("B", "1h", "m/1").unwrap()).unwrap();
+        assert_eq!(
+            (read.state, read.cause, read.seq),
+            (shared::State::Abstained, shared::Cause::NotFinite, 4)
+        );
+        writer.close();
+        assert!(matches!(reader.read(slot), Err(shared::ReadError::Closed)));
     }
 
     #[test]

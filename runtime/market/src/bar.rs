@@ -24,6 +24,13 @@ impl Symbol {
     }
 }
 
+/// Maps by symbol are asked with text.
+impl std::borrow::Borrow<str> for Symbol {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl TryFrom<String> for Symbol {
     type Error = BarError;
     fn try_from(name: String) -> Result<Self, BarError> {

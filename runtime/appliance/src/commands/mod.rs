@@ -8,6 +8,7 @@ mod plugin;
 mod predict;
 mod replay;
 mod serve;
+mod shared_memory;
 mod train;
 
 use std::io::IsTerminal;
@@ -29,6 +30,7 @@ pub fn run(cli: Cli) -> Result<(), String> {
         Command::Bars(command) => bars::run(&settings, &command),
         Command::Plugin(command) => plugin::run(&settings, &command),
         Command::Models(command) => models::run(&settings, &command),
+        Command::Shared(args) => shared_memory::run(&settings, &args),
         Command::Doctor => doctor::run(&settings),
     }
 }

@@ -17,7 +17,7 @@ use crate::pipeline::{Pipeline, PipelineOptions};
 use crate::queue::{PredictQueue, StepFailed, bar_queue};
 use crate::server::{self, Listeners, ModelLine, Shared};
 use crate::visible::Visible;
-use crate::{predictor, recover, tls};
+use crate::{predictor, recover, shared_memory, tls};
 
 /// Predict requests that wait at once.
 const PREDICT_QUEUE: usize = 64;
@@ -33,8 +33,9 @@ pub fn run(settings: Settings) -> Result<(), String> {
     let models = deployments.iter().map(model_line).collect();
     let for_predict = load::deployments(&parts, &settings)?;
 
-    let visible =
-        Arc::new(Visible::new(settings.raw.serving.clock, settings.raw.serving.predictions_in_memory));
+    let memory = shared_memory::create(&settings)?;
+    let visible = Visible::new(settings.raw.serving.clock, settings.raw.serving.predictions_in_memory);
+    let visible = Arc::new(visible.with_memory(memory.clone()));
     let metrics = Arc::new(Metrics::default());
     let mut pipeline = open(&settings, deployments, visible.clone(), metrics.clone())?;
     let report = recover::restart(&mut pipeline)?;
@@ -77,7 +78,12 @@ pub fn run(settings: Settings) -> Result<(), String> {
     let served = runtime.block_on(serve(shared, acceptor, ended, started));
     // Dropping the last sender ends both threads, after what is queued.
     drop(runtime);
-    let done = data_path.join().map_err(|_| "the data path panicked: please report this".to_string())?;
+    let done = data_path.join().map_err(|_| "the data path panicked: please report this".to_string());
+    if let Some(memory) = memory {
+        // Nothing more will be shown, however it ended.
+        memory.close();
+    }
+    let done = done?;
     predictor
         .join()
         .map_err(|_| "the predict thread panicked: please report this".to_string())?

@@ -2,8 +2,10 @@
 //! flood of idle connections can't keep a trading server out.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -24,7 +26,18 @@ pub struct Activity {
     busy: AtomicBool,
     /// Milliseconds since the server's start.
     last_ms: AtomicU64,
-    evict: Notify,
+    /// 0, or a [`Told`].
+    told: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// What a connection is told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Make room at once.
+    Leave = 1,
+    /// End after the open request: the server stops.
+    Finish = 2,
 }
 
 /// Held by the connection's task; gives its place back when dropped.
@@ -32,6 +45,8 @@ pub struct Place {
     id: u64,
     activity: Arc<Activity>,
     connections: Arc<Connections>,
+    /// The task that `activity` wakes.
+    registered: Option<Waker>,
 }
 
 impl Connections {
@@ -44,7 +59,8 @@ impl Connections {
             started: self.started,
             busy: AtomicBool::new(false),
             last_ms: AtomicU64::new(self.started.elapsed().as_millis() as u64),
-            evict: Notify::new(),
+            told: AtomicU8::new(0),
+            waker: Mutex::default(),
         });
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.1.len() >= self.limit {
@@ -55,9 +71,9 @@ impl Connections {
             match victim {
                 Some((id, victim)) => {
                     open.1.remove(&id);
-                    victim.evict.notify_one();
+                    victim.tell(Told::Leave);
                 }
-                None => activity.evict.notify_one(),
+                None => activity.tell(Told::Leave),
             }
             self.metrics.connections_closed.inc();
         }
@@ -65,7 +81,14 @@ impl Connections {
         let id = open.0;
         open.1.insert(id, activity.clone());
         self.metrics.connections.set(open.1.len() as i64);
-        Place { id, activity, connections: self.clone() }
+        Place { id, activity, connections: self.clone(), registered: None }
+    }
+
+    /// Each ends after its open request.
+    pub fn finish(&self) {
+        for activity in self.open.lock().unwrap_or_else(PoisonError::into_inner).1.values() {
+            activity.tell(Told::Finish);
+        }
     }
 
     /// Resolves once none is open.
@@ -85,9 +108,22 @@ impl Place {
         self.activity.clone()
     }
 
-    /// Resolves when this connection has to make room.
-    pub async fn evicted(&self) {
-        self.activity.evict.notified().await;
+    /// Cheap: it is asked each time the connection's task runs.
+    pub fn poll_told(&mut self, context: &mut Context<'_>) -> Poll<Told> {
+        if !self.registered.as_ref().is_some_and(|w| w.will_wake(context.waker())) {
+            self.registered = Some(context.waker().clone());
+            let mut waker = self.activity.waker.lock().unwrap_or_else(PoisonError::into_inner);
+            waker.clone_from(&self.registered);
+        }
+        match self.activity.told.load(Ordering::Acquire) {
+            0 => Poll::Pending,
+            n if n == Told::Leave as u8 => Poll::Ready(Told::Leave),
+            _ => Poll::Ready(Told::Finish),
+        }
+    }
+
+    pub async fn told(&mut self) -> Told {
+        poll_fn(|context| self.poll_told(context)).await
     }
 }
 
@@ -101,18 +137,33 @@ impl Drop for Place {
 }
 
 /// While it lives, the connection isn't idle.
-pub struct Busy(Arc<Activity>);
+pub struct Busy<'a>(&'a Activity);
 
 impl Activity {
-    pub fn busy(self: &Arc<Self>) -> Busy {
+    fn tell(&self, told: Told) {
+        self.told.store(told as u8, Ordering::Release);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub fn busy(&self) -> Busy<'_> {
         self.busy.store(true, Ordering::Release);
-        Busy(self.clone())
+        Busy(self)
     }
 }
 
-impl Drop for Busy {
+impl Busy<'_> {
+    /// Idle since then.
+    pub fn until(self, now: Instant) {
+        let ms = now.saturating_duration_since(self.0.started).as_millis() as u64;
+        self.0.last_ms.store(ms, Ordering::Release);
+    }
+}
+
+impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.last_ms.store(self.0.started.elapsed().as_millis() as u64, Ordering::Release);
         self.0.busy.store(false, Ordering::Release);
     }
 }
@@ -124,14 +175,20 @@ mod tests {
     #[tokio::test]
     async fn the_longest_idle_makes_room_and_a_busy_one_stays() {
         let connections = Arc::new(Connections::new(2, Arc::new(Metrics::default())));
-        let first = connections.open();
-        let busy = first.activity().busy();
-        let second = connections.open();
+        let mut first = connections.open();
+        let activity = first.activity();
+        let busy = activity.busy();
+        let mut second = connections.open();
         let third = connections.open();
-        second.evicted().await;
-        drop(busy);
-        let none = tokio::time::timeout(std::time::Duration::from_millis(20), first.evicted()).await;
-        assert!(none.is_err(), "the busy one stays");
+        assert_eq!(second.told().await, Told::Leave);
+        busy.until(Instant::now());
+        let wait = std::time::Duration::from_millis(20);
+        assert!(tokio::time::timeout(wait, first.told()).await.is_err(), "the busy one stays");
+        let told = tokio::spawn(async move { (first.told().await, first) });
+        tokio::task::yield_now().await;
+        connections.finish();
+        let (told, first) = told.await.unwrap();
+        assert_eq!(told, Told::Finish);
         drop((first, second, third));
         connections.all_closed().await;
     }

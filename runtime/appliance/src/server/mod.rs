@@ -13,10 +13,13 @@ mod connections;
 mod guard;
 mod page;
 mod routes;
+mod spin;
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,7 +32,8 @@ use crate::config::Settings;
 use crate::metrics::Metrics;
 use crate::queue::{BarQueue, PredictQueue};
 use crate::visible::Visible;
-use connections::Connections;
+use connections::{Connections, Told};
+use spin::Spin;
 
 /// What every request may use.
 pub struct Shared {
@@ -58,6 +62,12 @@ pub struct ModelLine {
 pub enum Via {
     Tcp,
     Unix,
+}
+
+/// What a connection is served with.
+struct Peer {
+    via: Via,
+    spin: Option<Arc<Spin>>,
 }
 
 /// The bound sockets.
@@ -100,31 +110,36 @@ pub async fn serve(
     shared: Arc<Shared>,
     listeners: Listeners,
     tls: Option<TlsAcceptor>,
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) {
-    let mut stopping = stop.clone();
     let connections =
         Arc::new(Connections::new(shared.settings.raw.server.limits.connections_max, shared.metrics.clone()));
+    let spin = match shared.settings.raw.server.spin_us {
+        0 => None,
+        time => Some(Spin::start(Duration::from_micros(time))),
+    };
+    let of = |via| Peer { via, spin: spin.clone() };
     loop {
         tokio::select! {
             accepted = listeners.tcp.accept() => match accepted {
                 Ok((stream, _)) => {
                     let _ = stream.set_nodelay(true);
                     match &tls {
-                        None => spawn(&shared, &connections, stream, Via::Tcp, &stop),
-                        Some(acceptor) => spawn_tls(&shared, &connections, acceptor.clone(), stream, &stop),
+                        None => spawn(&shared, &connections, stream, of(Via::Tcp)),
+                        Some(acceptor) => spawn_tls(&shared, &connections, acceptor.clone(), stream, of(Via::Tcp)),
                     }
                 }
                 Err(e) => accept_failed(&e).await,
             },
             accepted = accept_unix(listeners.unix.as_ref()) => match accepted {
-                Ok(stream) => spawn(&shared, &connections, stream, Via::Unix, &stop),
+                Ok(stream) => spawn(&shared, &connections, stream, of(Via::Unix)),
                 Err(e) => accept_failed(&e).await,
             },
-            () = stopped(&mut stopping) => break,
+            () = stopped(&mut stop) => break,
         }
     }
     drop(listeners);
+    connections.finish();
     let _ = tokio::time::timeout(Duration::from_secs(5), connections.all_closed()).await;
 }
 
@@ -151,70 +166,64 @@ fn spawn_tls(
     connections: &Arc<Connections>,
     acceptor: TlsAcceptor,
     stream: tokio::net::TcpStream,
-    stop: &watch::Receiver<bool>,
+    peer: Peer,
 ) {
-    let (shared, connections, stop) = (shared.clone(), connections.clone(), stop.clone());
+    let shared = shared.clone();
     let limit = shared.settings.header_timeout();
-    let place = connections.open();
+    let mut place = connections.open();
     tokio::spawn(async move {
         let handshake = tokio::time::timeout(limit, acceptor.accept(stream));
         let stream = tokio::select! {
             done = handshake => done,
-            () = place.evicted() => return,
+            _ = place.told() => return,
         };
         match stream {
-            Ok(Ok(stream)) => connection(shared, stream, Via::Tcp, place, stop).await,
+            Ok(Ok(stream)) => connection(shared, stream, peer, place).await,
             Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
             Err(_) => tracing::debug!("TLS handshake took too long"),
         }
     });
 }
 
-fn spawn<S>(
-    shared: &Arc<Shared>,
-    connections: &Arc<Connections>,
-    stream: S,
-    via: Via,
-    stop: &watch::Receiver<bool>,
-) where
+fn spawn<S>(shared: &Arc<Shared>, connections: &Arc<Connections>, stream: S, peer: Peer)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let place = connections.open();
-    tokio::spawn(connection(shared.clone(), stream, via, place, stop.clone()));
+    tokio::spawn(connection(shared.clone(), stream, peer, connections.open()));
 }
 
-async fn connection<S>(
-    shared: Arc<Shared>,
-    stream: S,
-    via: Via,
-    place: connections::Place,
-    mut stop: watch::Receiver<bool>,
-) where
+async fn connection<S>(shared: Arc<Shared>, stream: S, peer: Peer, mut place: connections::Place)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = place.activity();
     let timeout = shared.settings.header_timeout();
-    let service = hyper::service::service_fn(|request| {
-        let (shared, activity) = (shared.clone(), activity.clone());
-        async move {
-            let _busy = activity.busy();
-            Ok::<_, std::convert::Infallible>(routes::answer(&shared, via, request).await)
+    let (shared, activity, spin) = (&*shared, &*activity, peer.spin.as_deref());
+    let service = hyper::service::service_fn(|request| async move {
+        let busy = activity.busy();
+        let (reply, now) = routes::answer(shared, peer.via, request).await;
+        busy.until(now);
+        if let Some(spin) = spin {
+            spin.answered(now);
         }
+        Ok::<_, std::convert::Infallible>(reply)
     });
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
         .max_buf_size(64 << 10)
+        // Replies are short: one buffer costs the kernel less than two.
+        .writev(false)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(served);
-    tokio::select! {
-        done = served.as_mut() => {
-            if let Err(error) = done {
-                tracing::debug!(%error, "connection ended");
-            }
-        }
-        () = place.evicted() => {}
-        () = stopped(&mut stop) => {
+    let ended = poll_fn(|context| match place.poll_told(context) {
+        Poll::Ready(told) => Poll::Ready(Err(told)),
+        Poll::Pending => served.as_mut().poll(context).map(Ok),
+    });
+    match ended.await {
+        Ok(Ok(())) | Err(Told::Leave) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "connection ended"),
+        Err(Told::Finish) => {
             served.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(Duration::from_secs(5), served.as_mut()).await;
         }

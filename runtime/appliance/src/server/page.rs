@@ -55,15 +55,13 @@ pub fn status(shared: &Shared) -> String {
     }
     page.push_str("</table><h2>Streams</h2><table><tr><th>symbol<th>timeframe<th>model<th>newest");
     let now = shared.visible.now();
-    for (key, slot) in shared.visible.all(200) {
+    for slot in shared.visible.all(200) {
         let (class, text) = match &slot.answer {
             Answer::Prediction(made) if now > made.valid_until => {
                 ("warn", format!("stale: seq {} was valid until {}", made.seq, made.valid_until))
             }
             Answer::Prediction(made) => {
-                let value =
-                    made.body.split("\"value\":").nth(1).and_then(|v| v.split(',').next()).unwrap_or("");
-                ("ok", format!("{value} (seq {}, valid until {})", made.seq, made.valid_until))
+                ("ok", format!("{} (seq {}, valid until {})", made.value, made.seq, made.valid_until))
             }
             Answer::Warming { have, need } => ("warn", format!("warming up {have}/{need}")),
             Answer::Abstained { message, .. } => ("warn", format!("abstained: {message}")),
@@ -72,8 +70,8 @@ pub fn status(shared: &Shared) -> String {
         let _ = write!(
             page,
             "<tr><td>{}<td>{}<td>{}<td class={class}>{}",
-            key.symbol,
-            key.timeframe,
+            slot.key.symbol,
+            slot.key.timeframe,
             escaped(&slot.model),
             escaped(&text)
         );

@@ -16,10 +16,10 @@ use serde::Deserialize;
 use super::guard::{self, Right};
 use super::{Shared, Via, page};
 use crate::ingest::{self, BodyError};
-use crate::metrics::{Route, Stage};
+use crate::metrics::POLL;
 use crate::queue::{Outcome, PredictError, PredictJob, SendError};
 use crate::render;
-use crate::visible::{Answer, Filter, Made, Slot};
+use crate::visible::{Answer, Filter, Slot};
 
 pub type Reply = Response<Full<Bytes>>;
 
@@ -36,17 +36,13 @@ fn error(status: StatusCode, message: &str, members: &[(&str, String)]) -> Reply
     reply(status, JSON, render::error(message, members))
 }
 
-pub async fn answer(shared: &Shared, via: Via, request: Request<Body>) -> Reply {
+/// The reply, and when it was ready.
+pub async fn answer(shared: &Shared, via: Via, request: Request<Body>) -> (Reply, Instant) {
     let started = Instant::now();
     let (route, response) = dispatch(shared, via, request).await;
-    let status = response.status().as_u16();
-    shared.metrics.requests.get_or_create(&Route { route, status }).inc();
-    shared
-        .metrics
-        .request_seconds
-        .get_or_create(&Stage { stage: route })
-        .observe(started.elapsed().as_secs_f64());
-    response
+    let now = Instant::now();
+    shared.metrics.request(route, response.status().as_u16(), (now - started).as_secs_f64());
+    (response, now)
 }
 
 async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'static str, Reply) {
@@ -61,7 +57,7 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
         "/metrics" => ("metrics", on.metrics, Method::GET, Right::Poll),
         "/openapi.json" => ("openapi", on.status, Method::GET, Right::Open),
         "/" => ("status", on.status, Method::GET, Right::Poll),
-        p if p.starts_with("/v1/predictions/") => ("prediction", on.poll, Method::GET, Right::Poll),
+        p if p.starts_with("/v1/predictions/") => (POLL, on.poll, Method::GET, Right::Poll),
         _ => ("unknown", false, Method::GET, Right::Open),
     };
     if let Err(refusal) = guard::check(&shared.settings, via, request.headers(), right) {
@@ -81,7 +77,7 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
         "bars" => bars(shared, request).await,
         "predict" => predict(shared, request).await,
         "predictions" => predictions(shared, &request).await,
-        "prediction" => prediction(shared, &request).await,
+        POLL => prediction(shared, &request).await,
         "live" => reply(StatusCode::OK, JSON, "{\"live\":true}"),
         "ready" => ready(shared),
         "metrics" => {
@@ -235,27 +231,37 @@ fn query(shared: &Shared, text: Option<&str>) -> Result<Query, String> {
 }
 
 async fn prediction(shared: &Shared, request: &Request<Body>) -> Reply {
-    let raw = request.uri().path().trim_start_matches("/v1/predictions/");
-    let decoded = percent_decode_str(raw).decode_utf8_lossy();
-    let (symbol, query) = match (Symbol::new(&decoded), query(shared, request.uri().query())) {
-        (Ok(symbol), Ok(query)) => (symbol, query),
-        (Err(e), _) => return error(StatusCode::BAD_REQUEST, &e.to_string(), &[]),
-        (_, Err(e)) => return error(StatusCode::BAD_REQUEST, &e, &[]),
+    let path = request.uri().path();
+    let raw = path.strip_prefix("/v1/predictions/").unwrap_or(path);
+    let symbol = percent_decode_str(raw).decode_utf8_lossy();
+    let bad = |message: String| error(StatusCode::BAD_REQUEST, &message, &[]);
+    let query = match query(shared, request.uri().query()) {
+        Ok(query) => query,
+        Err(e) => return bad(Symbol::new(&symbol).map_or_else(|s| s.to_string(), |_| e)),
     };
-    let known = request.headers().get(IF_NONE_MATCH).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let known = request.headers().get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
+    let find = || shared.visible.find(&symbol, query.filter.timeframe, query.filter.model.as_deref());
+    let respond = |slot: Option<&Slot>| match slot {
+        Some(slot) => newest(shared, slot, known),
+        None => match Symbol::new(&symbol) {
+            Ok(symbol) => unknown(shared, &symbol, &query),
+            Err(e) => bad(e.to_string()),
+        },
+    };
+    if query.wait_ms == 0 {
+        return respond(find().as_deref());
+    }
     let deadline = tokio::time::Instant::now() + Duration::from_millis(query.wait_ms);
     let mut changes = shared.visible.subscribe();
     loop {
         changes.mark_unchanged();
-        let found = shared.visible.find(&symbol, query.filter.timeframe, query.filter.model.as_deref());
-        let response = match found.first() {
-            None => unknown(shared, &symbol, &query),
-            Some((key, slot)) => newest(shared, key, slot, known.as_deref()),
-        };
+        let found = find();
+        let response = respond(found.as_deref());
         let known_seq =
             |slot: &Slot| matches!(&slot.answer, Answer::Prediction(m) if m.seq <= query.after_seq);
-        let is_old = found.first().is_some_and(|(_, slot)| known_seq(slot));
-        let waits = query.wait_ms > 0 && (response.status() != StatusCode::OK || is_old);
+        let is_old = found.as_deref().is_some_and(known_seq);
+        let waits =
+            response.status() != StatusCode::BAD_REQUEST && (response.status() != StatusCode::OK || is_old);
         if !waits || tokio::time::timeout_at(deadline, changes.changed()).await.is_err() {
             return response;
         }
@@ -279,7 +285,8 @@ fn unknown(shared: &Shared, symbol: &Symbol, query: &Query) -> Reply {
     }
 }
 
-fn newest(shared: &Shared, key: &StreamKey, slot: &Slot, known: Option<&str>) -> Reply {
+fn newest(shared: &Shared, slot: &Slot, known: Option<&str>) -> Reply {
+    let key = &slot.key;
     let unavailable = |reason: &str, message: String, members: &[(&str, String)]| {
         let mut all = vec![("reason", render::quoted(reason)), ("model", render::quoted(&slot.model))];
         all.extend_from_slice(members);
@@ -295,15 +302,15 @@ fn newest(shared: &Shared, key: &StreamKey, slot: &Slot, known: Option<&str>) ->
                 );
                 return unavailable("stale", message, &[("seq", made.seq.to_string())]);
             }
-            let etag = format!("\"{}\"", made.seq);
-            let same = known.is_some_and(|k| k.split(',').any(|e| e.trim().trim_start_matches("W/") == etag));
-            let mut response = if same {
+            let etag = slot.etag.as_ref();
+            let is_etag = |k: &str| etag.is_some_and(|e| e == k.trim().trim_start_matches("W/"));
+            let mut response = if known.is_some_and(|k| k.split(',').any(is_etag)) {
                 reply(StatusCode::NOT_MODIFIED, JSON, Bytes::new())
             } else {
-                reply(StatusCode::OK, JSON, finish(made, shared.visible.durable_seq()))
+                reply(StatusCode::OK, JSON, slot.body(made, shared.visible.durable_seq()))
             };
-            if let Ok(value) = HeaderValue::from_str(&etag) {
-                response.headers_mut().insert(ETAG, value);
+            if let Some(etag) = etag {
+                response.headers_mut().insert(ETAG, etag.clone());
             }
             response
         }
@@ -321,13 +328,6 @@ fn newest(shared: &Shared, key: &StreamKey, slot: &Slot, known: Option<&str>) ->
         }
         Answer::Quarantined { message } => unavailable("quarantined", message.to_string(), &[]),
     }
-}
-
-fn finish(made: &Made, durable_seq: u64) -> String {
-    let mut body = String::with_capacity(made.body.len() + 40);
-    body.push_str(&made.body);
-    body.push_str(&format!(",\"durable_seq\":{durable_seq}}}"));
-    body
 }
 
 async fn predictions(shared: &Shared, request: &Request<Body>) -> Reply {
