@@ -70,8 +70,10 @@ struct Windows {
 struct Stream {
     /// Rows so far.
     seen: usize,
-    /// What `seen` was after the newest row that a storage couldn't hold; 0 for none.
+    /// What `seen` was at the newest settled row that the storage couldn't hold, 0 for none; and whether the one
+    /// that isn't settled is such a row.
     spoilt: usize,
+    spoils: bool,
     settled: bool,
     taps: Vec<Ring>,
     /// x·W + b of the first layer for the newest row: the same for all windows.
@@ -116,32 +118,32 @@ impl CpuSliding {
         Ok(CpuSliding { pool: pool.clone(), window, features, carried, front, plain, layers, streams })
     }
 
-    fn check(&self, stream: usize) -> Result<(), RunError> {
+    fn check_stream(&self, stream: usize) -> Result<(), RunError> {
         let count = self.streams.len();
         if stream < count {
             return Ok(());
         }
         Err(RunError::Argument(format!("there is no stream {stream}; the plan has {count}")))
     }
-}
 
-impl SlidingPlan for CpuSliding {
-    fn push(&mut self, stream: usize, row: &[f32], output: &mut Vec<f32>) -> Result<bool, RunError> {
-        self.check(stream)?;
-        if row.len() != self.features {
-            let features = self.features;
-            return Err(RunError::Argument(format!("a row has {features} numbers, not {}", row.len())));
+    fn check(&self, stream: usize, row: &[f32]) -> Result<(), RunError> {
+        self.check_stream(stream)?;
+        if row.len() == self.features {
+            return Ok(());
         }
-        if !self.streams[stream].settled {
-            self.settle(stream)?;
-        }
+        Err(RunError::Argument(format!("a row has {} numbers, not {}", self.features, row.len())))
+    }
+
+    /// The stream's newest row, which `seen` counts already; whether there is a prediction.
+    fn newest(&mut self, stream: usize, row: &[f32], output: &mut Vec<f32>) -> bool {
         let stream = &mut self.streams[stream];
+        stream.settled = false;
         let x = if self.plain {
             row
         } else {
             self.front.input(0).copy_from_slice(row);
             for (index, tap) in stream.taps.iter_mut().enumerate() {
-                self.front.input(1 + index).copy_from_slice(tap.at(stream.seen));
+                self.front.input(1 + index).copy_from_slice(tap.at(stream.seen - tap.delay.min(stream.seen)));
             }
             self.front.run();
             for (index, tap) in stream.taps.iter_mut().enumerate() {
@@ -149,33 +151,52 @@ impl SlidingPlan for CpuSliding {
             }
             self.front.output(0)
         };
-        stream.seen += 1;
         let full = stream.seen >= self.window;
         let prediction = match &mut self.layers {
             None => x,
-            Some(layers) => {
-                stream.settled = false;
-                layers.push(stream, x, (full, self.window), self.carried, &self.pool)
-            }
+            Some(layers) => layers.push(stream, x, (full, self.window), self.carried, &self.pool),
         };
         if full {
             output.clear();
             output.extend_from_slice(prediction);
         }
-        Ok(full)
+        full
+    }
+}
+
+impl SlidingPlan for CpuSliding {
+    fn push(&mut self, stream: usize, row: &[f32], output: &mut Vec<f32>) -> Result<bool, RunError> {
+        self.check(stream, row)?;
+        self.settle(stream)?;
+        self.streams[stream].seen += 1;
+        Ok(self.newest(stream, row, output))
+    }
+
+    fn replace(&mut self, stream: usize, row: &[f32], output: &mut Vec<f32>) -> Result<bool, RunError> {
+        self.check(stream, row)?;
+        if self.streams[stream].settled {
+            return Err(RunError::Argument("the stream's newest row is settled".into()));
+        }
+        Ok(self.newest(stream, row, output))
     }
 
     fn settle(&mut self, stream: usize) -> Result<(), RunError> {
-        self.check(stream)?;
+        self.check_stream(stream)?;
         let stream = &mut self.streams[stream];
-        if let (false, Some(layers)) = (stream.settled, &mut self.layers) {
+        if stream.settled {
+            return Ok(());
+        }
+        if std::mem::take(&mut stream.spoils) {
+            stream.spoilt = stream.seen;
+        }
+        if let Some(layers) = &mut self.layers {
             if self.carried {
                 layers.carry(stream);
             } else if self.window > 1 {
                 layers.advance(stream, self.window - 1, &self.pool);
             }
-            stream.settled = true;
         }
+        stream.settled = true;
         Ok(())
     }
 
@@ -220,9 +241,7 @@ impl Layers {
         let Layers { stack, head, inputs, due, steps, large, .. } = self;
         let (path, first) = (stack.path, &stack.layers[0]);
         inputs.encode(path, first, 1, x);
-        if !inputs.finite(first, 0..1) {
-            stream.spoilt = stream.seen;
-        }
+        stream.spoils = !inputs.finite(first, 0..1);
         let product = first.input_product(inputs.left(first, x, 0, 1));
         let input = all_sums(first, product, &mut stream.input_sums);
         if !full && !carried {
@@ -264,7 +283,8 @@ impl Layers {
         }
         let last = &due[due.len() - 1].states.h;
         head.input(0).copy_from_slice(last);
-        if stream.spoilt > 0 && (carried || stream.seen - stream.spoilt < window) {
+        let near = stream.spoilt > 0 && (carried || stream.seen - stream.spoilt < window);
+        if stream.spoils || near {
             head.input(0).fill(f32::NAN);
         }
         head.run();
@@ -289,7 +309,9 @@ impl Layers {
         }
         let (path, input_sums) = (self.stack.path, stream.input_sums.as_ptr());
         let shared = Shared { places: &places, input_sums };
-        let share = count.div_ceil(pool.threads()).max(SHARE_MIN);
+        // A small model's state is best left in one core's cache: the push would have to fetch it from another.
+        let threads = if self.large { pool.threads() } else { 1 };
+        let share = count.div_ceil(threads).max(SHARE_MIN);
         pool.run((0..count).step_by(share).collect(), |first: usize| {
             let rows = share.min(count - first);
             // SAFETY: the states have `count` rows, of which each task writes its own; what it reads besides its
@@ -464,6 +486,7 @@ impl Stream {
         let mut stream = Stream {
             seen: 0,
             spoilt: 0,
+            spoils: false,
             settled: true,
             taps,
             input_sums: Aligned::default(),
@@ -484,7 +507,7 @@ impl Stream {
     }
 
     fn clear(&mut self, layers: Option<&Layers>) {
-        (self.seen, self.spoilt, self.settled) = (0, 0, true);
+        (self.seen, self.spoilt, self.spoils, self.settled) = (0, 0, false, true);
         self.taps.iter_mut().for_each(|tap| tap.rows.fill(0.0));
         self.windows.iter_mut().for_each(Windows::clear);
         if let Some(layers) = layers {
@@ -498,13 +521,13 @@ impl Stream {
 impl Ring {
     fn new(size: usize, delay: usize) -> Self {
         let mut rows = Aligned::default();
-        rows.resize(size * delay);
+        rows.resize(size * (delay + 1));
         Ring { rows, size, delay }
     }
 
-    /// The row of `delay` rows before row `now`, whose place the new one takes.
-    fn at(&mut self, now: usize) -> &mut [f32] {
-        &mut self.rows[now % self.delay * self.size..][..self.size]
+    /// The place of a row: of the newest one and of the `delay` rows before it, each has its own.
+    fn at(&mut self, row: usize) -> &mut [f32] {
+        &mut self.rows[row % (self.delay + 1) * self.size..][..self.size]
     }
 }
 

@@ -59,6 +59,9 @@ pub trait SlidingPlan: Send {
     /// returns true. As little work as possible.
     fn push(&mut self, stream: usize, row: &[f32], output: &mut Vec<f32>) -> Result<bool, RunError>;
 
+    /// The newest row again, with other numbers, as if it had been pushed so. Only while it isn't settled.
+    fn replace(&mut self, stream: usize, row: &[f32], output: &mut Vec<f32>) -> Result<bool, RunError>;
+
     /// Everything that can be done before the next row of the stream arrives.
     fn settle(&mut self, stream: usize) -> Result<(), RunError>;
 

@@ -12,6 +12,8 @@ pub struct Recompute {
     features: usize,
     /// Each stream's newest rows, oldest first, end to end.
     streams: Vec<VecDeque<f32>>,
+    /// Whether each stream's newest row is settled.
+    settled: Vec<bool>,
     input: Vec<f32>,
     outputs: Vec<Vec<f32>>,
     prediction: usize,
@@ -45,6 +47,7 @@ impl Recompute {
             window,
             features,
             streams: vec![VecDeque::with_capacity(window * features); streams],
+            settled: vec![true; streams],
             input: vec![0.0; window * features],
             outputs: vec![Vec::new(); graph.outputs.len()],
             prediction,
@@ -70,7 +73,43 @@ impl SlidingPlan for Recompute {
             rows.drain(..features);
         }
         rows.extend(row);
-        if rows.len() < full {
+        self.settled[stream] = false;
+        self.predict(stream, output)
+    }
+
+    fn replace(&mut self, stream: usize, row: &[f32], output: &mut Vec<f32>) -> Result<bool, RunError> {
+        let features = self.features;
+        if row.len() != features {
+            return Err(RunError::Argument(format!("a row has {features} numbers, not {}", row.len())));
+        }
+        let rows = self.stream(stream)?;
+        if rows.len() < features || self.settled[stream] {
+            return Err(RunError::Argument("the stream's newest row is settled".into()));
+        }
+        let rows = &mut self.streams[stream];
+        rows.truncate(rows.len() - features);
+        rows.extend(row);
+        self.predict(stream, output)
+    }
+
+    fn settle(&mut self, stream: usize) -> Result<(), RunError> {
+        self.stream(stream)?;
+        self.settled[stream] = true;
+        Ok(())
+    }
+
+    fn reset(&mut self, stream: usize) {
+        if let Some(rows) = self.streams.get_mut(stream) {
+            rows.clear();
+            self.settled[stream] = true;
+        }
+    }
+}
+
+impl Recompute {
+    /// The newest window's prediction, if it is full.
+    fn predict(&mut self, stream: usize, output: &mut Vec<f32>) -> Result<bool, RunError> {
+        if self.streams[stream].len() < self.window * self.features {
             return Ok(false);
         }
         for (slot, &x) in self.input.iter_mut().zip(&self.streams[stream]) {
@@ -79,16 +118,6 @@ impl SlidingPlan for Recompute {
         self.plan.run(1, &[&self.input], &mut self.outputs)?;
         output.clone_from(&self.outputs[self.prediction]);
         Ok(true)
-    }
-
-    fn settle(&mut self, stream: usize) -> Result<(), RunError> {
-        self.stream(stream).map(|_| ())
-    }
-
-    fn reset(&mut self, stream: usize) {
-        if let Some(rows) = self.streams.get_mut(stream) {
-            rows.clear();
-        }
     }
 }
 

@@ -71,7 +71,12 @@ fn check_bits(cpu: &Cpu, graph: &Graph, (steps, features): (usize, usize), name:
     for (t, row) in rows.chunks(features).enumerate() {
         // Another stream between, so that nothing of one shows in the other.
         sliding.push(1, &numbers(features, t as u32), &mut output).unwrap();
-        let full = sliding.push(0, row, &mut output).unwrap();
+        let mut full = sliding.push(0, row, &mut output).unwrap();
+        if t % 4 == 1 {
+            sliding.replace(0, &numbers(features, 900 + t as u32), &mut output).unwrap();
+            sliding.push(1, row, &mut output).unwrap();
+            full = sliding.replace(0, row, &mut output).unwrap();
+        }
         assert_eq!(full, t + 1 >= steps);
         if full {
             let window = &rows[(t + 1 - steps) * features..(t + 1) * features];

@@ -240,6 +240,10 @@ impl SlidingPlan for HastySliding {
         self.0.push(stream, row, output).map(|_| true)
     }
 
+    fn replace(&mut self, stream: usize, row: &[f32], output: &mut Vec<f32>) -> Result<bool, RunError> {
+        self.0.replace(stream, row, output)
+    }
+
     fn settle(&mut self, stream: usize) -> Result<(), RunError> {
         self.0.settle(stream)
     }
