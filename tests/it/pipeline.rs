@@ -18,6 +18,10 @@ use store::{FileSystem, OnFull, Spool, SpoolOptions};
 use crate::appliance::harness::{ModelSpec, Setup, bar, setup};
 
 fn pipeline(setup: &Setup, disk: &SimFileSystem, limit_bytes: u64) -> Pipeline {
+    pipeline_of(setup, disk, limit_bytes, 16)
+}
+
+fn pipeline_of(setup: &Setup, disk: &SimFileSystem, limit_bytes: u64, places: usize) -> Pipeline {
     let settings = ::appliance::config::load(None, &setup.settings).unwrap();
     let parts = Parts::new(&settings).unwrap();
     let options = SpoolOptions {
@@ -29,7 +33,8 @@ fn pipeline(setup: &Setup, disk: &SimFileSystem, limit_bytes: u64) -> Pipeline {
     };
     let (spool, recovery) = Spool::open(Path::new("/spool"), options).unwrap();
     let mut pipeline = Pipeline {
-        deployments: load::deployments(&parts, &settings).unwrap(),
+        deployments: load::deployments(&parts, &settings, places).unwrap(),
+        unprepared: Default::default(),
         streams: Default::default(),
         next_seq: recovery.last_prediction_seq + 1,
         spool,
@@ -155,4 +160,70 @@ fn a_revision_that_meets_a_lost_instance_leaves_nothing_stale() {
         *seen(&p).last().unwrap()
     };
     assert_eq!(last(true), last(false));
+}
+
+/// A stream of everything that happens to bars, the same for each seed.
+fn disturbed(setup: &Setup, places: usize, seed: u64) -> (Vec<(u64, u32)>, u64) {
+    let mut state = seed;
+    let mut draw = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let disk = SimFileSystem::new();
+    let mut p = pipeline_of(setup, &disk, 1 << 30, places);
+    let forming = |n: u64, volume: f64| {
+        let mut bar = incoming(n);
+        (bar.bar.is_final, bar.bar.volume) = (false, bar.bar.volume * volume);
+        bar
+    };
+    let (mut n, mut slid) = (0, 0);
+    while n < 520 {
+        let bars: Vec<Incoming> = match draw(12) {
+            // A bar that forms, and then ends.
+            0 | 1 => vec![forming(n, 0.3), forming(n, 0.7), incoming(n)],
+            2 => vec![incoming(n), incoming(n), incoming(n + 1), incoming(n + 2)],
+            3 if n > 8 => {
+                let mut revised = incoming(n - 1 - draw(6));
+                (revised.bar.revision, revised.bar.volume) = (1 + n as u32, revised.bar.volume * 1.5);
+                vec![revised, incoming(n)]
+            }
+            4 => vec![Incoming { backfill: true, ..incoming(n) }],
+            _ => vec![incoming(n)],
+        };
+        n = n.max(
+            bars.iter().map(|b| b.bar.open_time).max().map_or(n, |_| n + if bars.len() == 4 { 3 } else { 1 }),
+        );
+        let together = draw(2) == 0;
+        for bars in bars.chunks(if together { bars.len() } else { 1 }) {
+            p.step(&bars.iter().collect::<Vec<_>>()).unwrap();
+            // There is time for all, for some, or for none of the work that windows need.
+            let time = std::cell::Cell::new([0, 3, 1000][draw(3) as usize]);
+            p.prepare(|| time.replace(time.get().max(1) - 1) > 0);
+        }
+        if draw(60) == 0 {
+            slid += slid_windows(&p);
+            drop(p);
+            p = pipeline_of(setup, &disk, 1 << 30, places);
+        }
+        if draw(80) == 0 {
+            p.deployments[0].rebuild().unwrap();
+        }
+    }
+    slid += slid_windows(&p);
+    (seen(&p), slid)
+}
+
+fn slid_windows(p: &Pipeline) -> u64 {
+    p.metrics.windows.get_or_create(&::appliance::metrics::Computed { window: "sliding" }).get()
+}
+
+#[test]
+fn sliding_windows_give_the_bits_of_whole_ones_whatever_happens() {
+    let setup = setup(&ModelSpec::default());
+    for seed in 0..4 {
+        let (whole, none) = disturbed(&setup, 0, seed);
+        let (sliding, some) = disturbed(&setup, 1, seed);
+        assert_eq!(sliding, whole, "seed {seed}");
+        assert!(none == 0 && some > 50 && whole.len() > 150, "{some} of {} windows slid", whole.len());
+    }
 }

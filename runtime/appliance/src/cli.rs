@@ -261,4 +261,28 @@ pub enum Models {
     Ls,
     /// One model's manifest in words.
     Show { model: String },
+    /// Publish a version whose recurrent weights are held in fewer bits while it serves: smaller, faster, less
+    /// exact. Says how much less, and records it.
+    StoreAs(StoreAs),
+}
+
+#[derive(Args, Debug)]
+pub struct StoreAs {
+    /// Model: "name" or "name/version".
+    pub model: String,
+    #[arg(value_enum)]
+    pub precision: Precision,
+    /// The largest difference from f32 that is taken, in the label's normalised unit (standard deviations).
+    /// Otherwise the model's own serving.device_tolerance.
+    #[arg(long)]
+    pub tolerance: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Precision {
+    F32,
+    /// bfloat16: half the memory, about 3 digits
+    Bf16,
+    /// 8-bit weights with a scale for each column
+    Int8,
 }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cpu::CpuOptions;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use market::{Symbol, Timeframe};
@@ -93,6 +94,7 @@ pub struct Serving {
     pub clock: Clock,
     pub stale_after_bars: f64,
     pub streams_max: usize,
+    pub sliding_streams_max: usize,
     pub predictions_in_memory: usize,
     pub revision_depth_bars: usize,
 }
@@ -137,6 +139,8 @@ pub struct Models {
 #[serde(deny_unknown_fields, default)]
 pub struct Device {
     pub policy: String,
+    pub threads: usize,
+    pub spin_us: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -208,6 +212,7 @@ impl Default for Serving {
             clock: Clock::Wall,
             stale_after_bars: 2.0,
             streams_max: 5_000,
+            sliding_streams_max: 256,
             predictions_in_memory: 100_000,
             revision_depth_bars: 64,
         }
@@ -249,7 +254,7 @@ impl Default for Models {
 
 impl Default for Device {
     fn default() -> Self {
-        Device { policy: "cpu".into() }
+        Device { policy: "cpu".into(), threads: 0, spin_us: 50 }
     }
 }
 
@@ -286,6 +291,13 @@ pub struct CheckedDeployment {
 }
 
 impl Settings {
+    /// How the executor is to run.
+    pub fn cpu(&self) -> CpuOptions {
+        let Device { threads, spin_us, .. } = self.raw.device;
+        let all = CpuOptions { spin: Duration::from_micros(spin_us), ..CpuOptions::default() };
+        if threads == 0 { all } else { CpuOptions { threads, ..all } }
+    }
+
     pub fn header_timeout(&self) -> Duration {
         Duration::from_millis(self.raw.server.limits.header_timeout_ms)
     }
@@ -375,7 +387,7 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         }
     };
     let l = &raw.server.limits;
-    let ranges: [(&str, u64, u64, u64); 20] = [
+    let ranges: [(&str, u64, u64, u64); 23] = [
         ("server.threads", raw.server.threads as u64, 1, 64),
         ("server.spin_us", raw.server.spin_us, 0, 1_000_000),
         ("server.limits.body_bytes_max", l.body_bytes_max as u64, 1024, 1 << 30),
@@ -385,6 +397,9 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         ("server.limits.body_timeout_ms", l.body_timeout_ms, 10, 3_600_000),
         ("server.limits.wait_ms_max", l.wait_ms_max, 0, 600_000),
         ("server.limits.queue_bars_max", l.queue_bars_max as u64, 1, 100_000_000),
+        ("serving.sliding_streams_max", raw.serving.sliding_streams_max as u64, 0, 100_000),
+        ("device.threads", raw.device.threads as u64, 0, 64),
+        ("device.spin_us", raw.device.spin_us, 0, 3_600_000_000),
         ("serving.streams_max", raw.serving.streams_max as u64, 1, 1_000_000),
         ("serving.predictions_in_memory", raw.serving.predictions_in_memory as u64, 1, 100_000_000),
         ("serving.revision_depth_bars", raw.serving.revision_depth_bars as u64, 1, 10_000),

@@ -64,6 +64,18 @@ pub struct Live {
     window_bars: u64,
     keep_bars: u64,
     row: Vec<f32>,
+    version: RowsVersion,
+}
+
+/// How the window's rows came to be: two equal versions are the same rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowsVersion {
+    /// Counts starts from an empty window.
+    pub starts: u64,
+    /// Rows since.
+    pub rows: u64,
+    /// How often the newest row was replaced.
+    pub edits: u64,
 }
 
 impl Live {
@@ -80,6 +92,7 @@ impl Live {
             keep_bars: keep_bars as u64,
             row: Vec::with_capacity(window.width()),
             window,
+            version: RowsVersion::default(),
         }
     }
 
@@ -90,7 +103,7 @@ impl Live {
         self.stream = Some(stream);
         self.first = self.count;
         let snapshot = Snapshot { count: self.count, first: self.first, state };
-        self.window.clear();
+        self.clear_window();
         self.snapshots.clear();
         self.snapshots.push_back(snapshot.clone());
         Ok(snapshot)
@@ -121,6 +134,21 @@ impl Live {
         self.window.as_slice()
     }
 
+    /// The rows that the window holds, and those it held.
+    pub fn version(&self) -> RowsVersion {
+        self.version
+    }
+
+    /// The newest row; empty before there is one.
+    pub fn newest_row(&self) -> &[f32] {
+        if self.version.rows > 0 { &self.row } else { &[] }
+    }
+
+    fn clear_window(&mut self) {
+        self.window.clear();
+        self.version = RowsVersion { starts: self.version.starts + 1, ..RowsVersion::default() };
+    }
+
     pub fn fed(&self) -> Fed {
         if self.window.as_slice().is_some() {
             Fed::Ready
@@ -144,6 +172,7 @@ impl Live {
         if self.count - self.first > self.warmup {
             apply(&mut self.row);
             self.window.push(&self.row).map_err(|e| misfit(features, &e))?;
+            self.version.rows += 1;
         }
         let mut stored = None;
         if self.count.is_multiple_of(SNAPSHOT_INTERVAL) {
@@ -176,6 +205,7 @@ impl Live {
         if self.count - self.first > self.warmup {
             apply(&mut self.row);
             self.window.replace_last(&self.row).map_err(|e| misfit(features, &e))?;
+            self.version.edits += 1;
         }
         let mut stored = None;
         if self.count.is_multiple_of(SNAPSHOT_INTERVAL) {
@@ -236,7 +266,7 @@ impl Live {
         let start = &self.snapshots[at];
         self.stream = Some(features.restore(&start.state)?);
         (self.count, self.first) = (start.count, start.first);
-        self.window.clear();
+        self.clear_window();
         let tail = &bars[bars.len() - (count - self.count) as usize..];
         for bar in tail {
             self.push(features, apply, bar)?;

@@ -4,19 +4,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cpu::{Cpu, CpuOptions};
+use cpu::Cpu;
 use graph::{Executor, GraphCodec};
 use learn::normalise::{LabelScale, Normaliser};
 use market::Features;
 use market::series::Window;
 use onnx::Onnx;
 use plugin::{Component, FeaturePlugin, Host, HostOptions, LogLevel, PluginLimits, PluginLog};
-use registry::{Manifest, ModelFolder, Registry, Version, sha256_hex};
+use registry::{Manifest, ModelFolder, Registry, Sliding, Version, sha256_hex};
 use serde_json::{Map, Value};
 use store::ModelName;
 
 use crate::config::{CheckedDeployment, Settings};
 use crate::deployment::{Deployment, Health};
+use crate::precision;
 use crate::runner::Runner;
 
 /// What plugins log goes to the appliance's log.
@@ -41,6 +42,7 @@ impl PluginLog for Traced {
 pub struct Parts {
     pub host: Host,
     pub executor: Arc<dyn Executor>,
+    cpu: Cpu,
     pub codec: Onnx,
     pub registry: Registry,
 }
@@ -49,8 +51,8 @@ impl Parts {
     pub fn new(settings: &Settings) -> Result<Self, String> {
         let host = host(settings)?;
         let registry = Registry::open(&settings.raw.models.folder).map_err(|e| e.to_string())?;
-        let executor = Cpu::new(CpuOptions::default()).map_err(|e| e.to_string())?;
-        Ok(Parts { host, executor: Arc::new(executor), codec: Onnx, registry })
+        let cpu = Cpu::new(settings.cpu()).map_err(|e| e.to_string())?;
+        Ok(Parts { host, executor: Arc::new(cpu.clone()), cpu, codec: Onnx, registry })
     }
 
     /// A component by its name in `plugins.folders` or by its file.
@@ -108,21 +110,56 @@ impl Parts {
         Ok(features)
     }
 
+    /// The processor with the model's weights as its manifest says. A model that is further from f32 than it
+    /// states isn't served.
+    pub fn executor_of(&self, manifest: &Manifest, graph: &graph::Graph) -> Result<Cpu, String> {
+        let stored = manifest.serving.precision;
+        let error = self.precision_error(manifest, graph, stored)?;
+        let tolerance = manifest.serving.device_tolerance;
+        if error <= tolerance {
+            return Ok(self.cpu.at(precision::of(stored)));
+        }
+        Err(format!(
+            "in {} its outputs differ from f32 by up to {error:.2e}, and serving.device_tolerance is \
+             {tolerance:.2e}: see 'alphaplus models store-as --help'",
+            precision::of(stored)
+        ))
+    }
+
+    /// How far a storage is from f32, over made-up windows.
+    pub fn precision_error(
+        &self,
+        manifest: &Manifest,
+        graph: &graph::Graph,
+        stored: registry::Precision,
+    ) -> Result<f64, String> {
+        let windows = precision::made_up(manifest.input.window as usize * manifest.input.features as usize);
+        let narrow = self.cpu.at(precision::of(stored));
+        precision::error(&self.cpu, &narrow, graph, &windows).map_err(|e| e.to_string())
+    }
+
     /// A model in service.
-    pub fn deployment(&self, settings: &Settings, wanted: &CheckedDeployment) -> Result<Deployment, String> {
+    pub fn deployment(
+        &self,
+        settings: &Settings,
+        wanted: &CheckedDeployment,
+        places: usize,
+    ) -> Result<Deployment, String> {
         let version = match wanted.version {
             None => Version::Latest,
             Some(n) => Version::Number(u32::try_from(n).map_err(|_| format!("version {n} is too high"))?),
         };
         let folder = self.registry.load(&wanted.model, version).map_err(|e| e.to_string())?;
-        self.serve(settings, folder, wanted)
+        self.serve(settings, folder, wanted, places)
     }
 
+    /// `places`: how many streams may slide.
     pub fn serve(
         &self,
         settings: &Settings,
         folder: ModelFolder,
         wanted: &CheckedDeployment,
+        places: usize,
     ) -> Result<Deployment, String> {
         let manifest = folder.manifest;
         let model = format!("{}/{}", manifest.name, manifest.version);
@@ -136,8 +173,12 @@ impl Parts {
         let graph = self.codec.decode(&folder.onnx).map_err(|e| at(e.to_string()))?;
         let features = self.features(settings, &manifest).map_err(at)?;
         let (window, columns) = (manifest.input.window as usize, manifest.input.features as usize);
-        let runner =
-            Runner::new(self.executor.as_ref(), &graph, window, columns).map_err(|e| at(e.to_string()))?;
+        if manifest.serving.sliding != Sliding::Exact {
+            return Err(at("it was trained to carry its state on, and only exact windows are served".into()));
+        }
+        let executor = self.executor_of(&manifest, &graph).map_err(at)?;
+        let mut runner = Runner::new(&executor, &graph, window, columns).map_err(|e| at(e.to_string()))?;
+        runner.slide(&executor, &graph, window, places).map_err(|e| at(e.to_string()))?;
         let p = &settings.raw.plugins;
         Ok(Deployment {
             model: model.as_str().into(),
@@ -233,7 +274,7 @@ pub fn digest_bytes(hex: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// Every deployment of the settings; the first mistake stops.
-pub fn deployments(parts: &Parts, settings: &Settings) -> Result<Vec<Deployment>, String> {
-    settings.deployments.iter().map(|d| parts.deployment(settings, d)).collect()
+/// Every deployment of the settings, of each up to `places` streams sliding; the first mistake stops.
+pub fn deployments(parts: &Parts, settings: &Settings, places: usize) -> Result<Vec<Deployment>, String> {
+    settings.deployments.iter().map(|d| parts.deployment(settings, d, places)).collect()
 }

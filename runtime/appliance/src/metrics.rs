@@ -29,6 +29,12 @@ pub struct Device {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Computed {
+    /// "sliding" or "whole".
+    pub window: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Failure {
     pub plugin: String,
     pub kind: String,
@@ -61,8 +67,9 @@ pub struct Metrics {
     pub bars: Family<Outcome, Counter>,
     pub requests: Family<Route, Counter>,
     pub predictions: Family<Device, Counter>,
+    pub windows: Family<Computed, Counter>,
     pub abstained: Family<Failure, Counter>,
-    /// queue, features, compute, write, sync, visible (from the bar's arrival).
+    /// queue, features, compute, write, sync, visible (from the bar's arrival), settle.
     pub stages: Seconds,
     pub request_seconds: Seconds,
     /// Of the route that is asked most, found once.
@@ -84,6 +91,8 @@ impl Default for Metrics {
         r.register("http_requests", "Requests answered", requests.clone());
         let predictions = Family::default();
         r.register("predictions", "Predictions made", predictions.clone());
+        let windows = Family::default();
+        r.register("windows", "Windows computed, as one step of a sliding one or whole", windows.clone());
         let abstained = Family::default();
         r.register("abstentions", "Bars without a prediction, by plugin and reason", abstained.clone());
         let stages: Seconds = Family::new_with_constructor(seconds);
@@ -113,6 +122,7 @@ impl Default for Metrics {
             requests,
             poll,
             predictions,
+            windows,
             abstained,
             stages,
             request_seconds,

@@ -5,7 +5,7 @@
 //!      -> spool: written -> visible -> spool: synced -> bars acknowledged
 //! ```
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,9 +17,10 @@ use crate::deployment::Deployment;
 use crate::history::{self, Change, History};
 use crate::ingest::Incoming;
 use crate::live::{Fed, Live, Snapshot};
-use crate::metrics::{Device, Failure, Metrics};
+use crate::metrics::{Computed, Device, Failure, Metrics};
 use crate::queue::{BarReceiver, Job, Outcome, StepFailed};
 use crate::render::Shown;
+use crate::slide::Place;
 use crate::visible::{Answer, Made, Visible};
 
 /// Bars of one step; more wait for the next.
@@ -48,8 +49,19 @@ pub struct Stream {
     pub history: History,
     /// Of the bars held, in the spool.
     pub positions: VecDeque<u64>,
-    /// Deployment's index, the instance its state lives in, the state.
-    pub lives: Vec<(usize, u64, Live)>,
+    /// Whether it waits in [`Pipeline::unprepared`].
+    pub unprepared: bool,
+    pub served: Vec<Served>,
+}
+
+/// A stream under one model.
+pub struct Served {
+    /// The deployment's index.
+    pub deployment: usize,
+    /// The instance that the extractor's state lives in.
+    pub epoch: u64,
+    pub live: Live,
+    pub place: Option<Place>,
 }
 
 impl Stream {
@@ -69,12 +81,16 @@ pub struct Pipeline {
     pub metrics: Arc<Metrics>,
     pub next_seq: u64,
     pub options: PipelineOptions,
+    /// Streams whose sliding windows have work left for when no bar waits.
+    pub unprepared: VecDeque<StreamKey>,
 }
 
 /// What one bar leads to under one model.
 enum BarResult {
     /// Its window is the n-th of the deployment's batch.
     Window(usize),
+    /// The sliding plan has given the outputs.
+    Outputs(Vec<f32>),
     Warming {
         have: u64,
         need: u64,
@@ -99,14 +115,60 @@ impl Pipeline {
     /// Runs until every sender is gone.
     pub fn run(mut self, receiver: &BarReceiver) -> Result<(), StepFailed> {
         let mut retained = Instant::now();
+        self.prepare(|| receiver.is_idle());
         while let Some(jobs) = receiver.take(STEP_BARS_MAX) {
             self.jobs(jobs)?;
+            self.prepare(|| receiver.is_idle());
             if retained.elapsed() > RETAIN_INTERVAL {
                 self.retain();
                 retained = Instant::now();
             }
         }
         self.spool.close().map_err(|e| StepFailed(e.to_string()))
+    }
+
+    /// Makes sliding windows ready for their next rows, as long as there is nothing better to do.
+    pub fn prepare(&mut self, idle: impl Fn() -> bool) {
+        let started = Instant::now();
+        while idle()
+            && let Some(key) = self.unprepared.pop_front()
+        {
+            match self.prepare_stream(&key) {
+                Ok(true) => self.unprepared.push_front(key),
+                Ok(false) => {
+                    if let Some(stream) = self.streams.get_mut(&key) {
+                        stream.unprepared = false;
+                    }
+                }
+                Err(error) => tracing::error!(%key, %error, "sliding windows can't be made ready"),
+            }
+        }
+        self.metrics.stage("settle", started.elapsed().as_secs_f64());
+    }
+
+    /// Notes that a stream's sliding windows have work left.
+    pub fn later(&mut self, key: &StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key).filter(|stream| !stream.unprepared) {
+            stream.unprepared = true;
+            self.unprepared.push_back(key.clone());
+        }
+    }
+
+    /// One piece of work for each model; whether there was any.
+    fn prepare_stream(&mut self, key: &StreamKey) -> Result<bool, graph::RunError> {
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(false) };
+        let is_final = stream.history.newest().is_some_and(|bar| bar.is_final);
+        let mut worked = false;
+        for Served { deployment, live, place, .. } in &mut stream.served {
+            let Some(slides) = &mut self.deployments[*deployment].runner.slides else { continue };
+            if place.is_none() && live.window().is_some() {
+                *place = slides.place();
+            }
+            if let Some(place) = place {
+                worked |= slides.prepare(place, live, is_final)?;
+            }
+        }
+        Ok(worked)
     }
 
     /// Lets old segments go, but for what the streams that still move need to be rebuilt.
@@ -175,11 +237,15 @@ impl Pipeline {
         let mut windows: Vec<Vec<f32>> = vec![Vec::new(); self.deployments.len()];
         let mut steps: Vec<Step> = Vec::with_capacity(bars.len());
         let mut outcomes = Vec::with_capacity(bars.len());
+        let mut seen = HashSet::new();
         for incoming in bars {
             outcomes.push(match self.accept(incoming) {
                 Ok(Change::Nothing) => Outcome::Duplicate,
                 Ok(change) => {
-                    steps.extend(self.features(incoming, change, &mut windows));
+                    // A second bar of a stream would wait for the first one's windows: a batch is faster.
+                    let key = &incoming.bar.key;
+                    let slides = seen.insert(key) && !incoming.backfill;
+                    steps.extend(self.features(incoming, change, &mut windows, slides));
                     Outcome::Accepted
                 }
                 Err(reason) => Outcome::Rejected(reason),
@@ -210,6 +276,9 @@ impl Pipeline {
             self.visible.feed(step.about.close_time());
         }
         self.visible.publish(answers);
+        for step in &steps {
+            self.later(&step.incoming.bar.key);
+        }
         let visible = self.visible.clone();
         ticket.on_durable(move |durable| {
             if durable.is_ok() {
@@ -263,13 +332,19 @@ impl Pipeline {
 
     pub fn new_stream(&self, key: &StreamKey) -> Stream {
         let covering = self.deployments.iter().enumerate().filter(|(_, d)| d.covers(key));
-        let lives: Vec<_> = covering
-            .map(|(i, d)| {
-                (i, u64::MAX, Live::new(d.empty_window.clone(), d.warmup(), self.options.keep_bars))
+        let served = covering
+            .map(|(deployment, d)| {
+                let live = Live::new(d.empty_window.clone(), d.warmup(), self.options.keep_bars);
+                Served { deployment, epoch: u64::MAX, live, place: None }
             })
             .collect();
         let capacity = self.capacity_bars(key);
-        Stream { history: History::new(key.clone(), capacity), positions: VecDeque::new(), lives }
+        Stream {
+            history: History::new(key.clone(), capacity),
+            positions: VecDeque::new(),
+            unprepared: false,
+            served,
+        }
     }
 
     /// How many bars a stream holds.
@@ -286,16 +361,26 @@ impl Pipeline {
         incoming: &'a Incoming,
         change: Change,
         windows: &mut [Vec<f32>],
+        slides: bool,
     ) -> Option<Step<'a>> {
         let stream = self.streams.get_mut(&incoming.bar.key)?;
         let about = stream.history.newest()?.clone();
-        let mut results = Vec::with_capacity(stream.lives.len());
-        for (index, epoch, live) in &mut stream.lives {
+        let mut results = Vec::with_capacity(stream.served.len());
+        for Served { deployment: index, epoch, live, place } in &mut stream.served {
             let deployment = &mut self.deployments[*index];
             let was_quarantined = deployment.health.quarantined().is_some();
             let (fed, snapshots) = feed(deployment, epoch, live, &mut stream.history, change);
+            let outputs = match fed {
+                Ok(Some(_)) if slides => slide(deployment, place, live),
+                _ => None,
+            };
             let result = match fed {
+                Ok(Some(Fed::Ready)) if outputs.is_some() => {
+                    self.metrics.windows.get_or_create(&Computed { window: "sliding" }).inc();
+                    BarResult::Outputs(outputs.unwrap_or_default())
+                }
                 Ok(Some(Fed::Ready)) => {
+                    self.metrics.windows.get_or_create(&Computed { window: "whole" }).inc();
                     let batch = &mut windows[*index];
                     let at = batch.len() / (deployment.window * deployment.columns);
                     batch.extend_from_slice(live.window().unwrap_or_default());
@@ -380,7 +465,7 @@ impl Pipeline {
                         }
                         continue;
                     }
-                    BarResult::Window(_) if step.incoming.backfill => {
+                    BarResult::Window(_) | BarResult::Outputs(_) if step.incoming.backfill => {
                         // Warm, and silent until a bar that is to be predicted on.
                         let need = (deployment.warmup() + deployment.window) as u64;
                         let answer = Answer::Warming { have: need, need };
@@ -391,6 +476,7 @@ impl Pipeline {
                         let outputs = deployment.runner.outputs();
                         read_finite(deployment, values[*index].get(at * outputs..(at + 1) * outputs))
                     }
+                    BarResult::Outputs(outputs) => read_finite(deployment, Some(outputs)),
                     BarResult::Abstained(error) => abstained(ABSTAINED_PLUGIN, &error.to_string()),
                 };
                 let prediction = PredictionRecord {
@@ -471,6 +557,21 @@ impl Pipeline {
             tracing::error!(error = %failed, "streams could not be read back and start anew");
         }
         StepFailed(format!("no bar of this request was taken: {error}"))
+    }
+}
+
+/// The newest row through the model's sliding plan. `None`: nothing yet, or the whole window has to be computed.
+fn slide(deployment: &mut Deployment, place: &mut Option<Place>, live: &Live) -> Option<Vec<f32>> {
+    let slides = deployment.runner.slides.as_mut()?;
+    if place.is_none() {
+        *place = slides.place();
+    }
+    match slides.newest(place.as_mut()?, live) {
+        Ok(outputs) => outputs.map(<[f32]>::to_vec),
+        Err(error) => {
+            tracing::error!(model = %deployment.model, %error, "the sliding plan failed");
+            None
+        }
     }
 }
 

@@ -81,6 +81,11 @@ impl BarQueue {
 }
 
 impl BarReceiver {
+    /// Whether no bar waits.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
+    }
+
     /// Waits for a job, then takes what else is there, up to `bars_max` bars. `None`: every sender is gone.
     pub fn take(&self, bars_max: usize) -> Option<Vec<Job>> {
         let first = self.receiver.recv().ok()?;

@@ -8,7 +8,7 @@ use store::{Entry, ModelName, PredictionRecord, Record, SnapshotRecord};
 use crate::deployment::Deployment;
 use crate::history::{Change, History, Snapshots};
 use crate::live::{Fed, Live, Snapshot};
-use crate::pipeline::{self, Pipeline, Shows};
+use crate::pipeline::{self, Pipeline, Served, Shows};
 use crate::visible::Answer;
 
 /// One stream, read back.
@@ -170,8 +170,12 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
 pub fn reload(pipeline: &mut Pipeline, keys: &[StreamKey]) -> Result<(), String> {
     for key in keys {
         let Some(mut stream) = pipeline.streams.remove(key) else { continue };
-        for (index, _, live) in &mut stream.lives {
-            live.close(pipeline.deployments[*index].features.as_mut());
+        for served in &mut stream.served {
+            let deployment = &mut pipeline.deployments[served.deployment];
+            served.live.close(deployment.features.as_mut());
+            if let (Some(slides), Some(place)) = (&mut deployment.runner.slides, served.place.take()) {
+                slides.give_back(place);
+            }
         }
     }
     let mut scanned: HashMap<StreamKey, Scanned> = HashMap::new();
@@ -196,8 +200,8 @@ pub fn reload(pipeline: &mut Pipeline, keys: &[StreamKey]) -> Result<(), String>
     }
     for (key, one) in scanned {
         let mut stream = pipeline.new_stream(&key);
-        for (index, _, live) in &mut stream.lives {
-            let model = one.models.get(&pipeline.deployments[*index].name);
+        for Served { deployment, live, .. } in &mut stream.served {
+            let model = one.models.get(&pipeline.deployments[*deployment].name);
             if let Some(model) = model {
                 model.snapshots.clone().give(live);
             }
@@ -239,14 +243,14 @@ fn resume(
     answers: &mut Vec<Shows>,
 ) {
     let mut stream = pipeline.new_stream(key);
-    if stream.lives.is_empty() {
+    if stream.served.is_empty() {
         // No model covers it any more.
         return;
     }
     let Scanned { mut history, positions, backfill, mut models } = scanned;
     let count = history.count;
     let bars = history.series.as_slice();
-    for (index, epoch, live) in &mut stream.lives {
+    for Served { deployment: index, epoch, live, .. } in &mut stream.served {
         let model = models.remove(&pipeline.deployments[*index].name).unwrap_or_default();
         // A model that never answered here answers for the newest bar.
         let predicted = model.predicted.unwrap_or(count.saturating_sub(1));
@@ -267,6 +271,7 @@ fn resume(
     stream.history = history;
     stream.positions = positions;
     pipeline.streams.insert(key.clone(), stream);
+    pipeline.later(key);
 }
 
 struct Start<'a> {

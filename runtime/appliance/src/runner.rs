@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use graph::{Executor, Graph, Plan, PrepareError, RunError};
 
+use crate::slide::Slides;
+
 /// Batch sizes that every served model is prepared for, largest first.
 pub const BATCHES: [usize; 4] = [256, 64, 8, 1];
 
@@ -13,6 +15,8 @@ pub struct Runner {
     window_len: usize,
     outputs: usize,
     buffers: Vec<Vec<f32>>,
+    /// For streams that are served row by row.
+    pub slides: Option<Slides>,
     pub device: Arc<str>,
 }
 
@@ -73,14 +77,46 @@ impl Runner {
             window_len: window * features,
             outputs,
             buffers: vec![Vec::new(); graph.outputs.len()],
+            slides: None,
             device: executor.name().into(),
         };
         runner.batches = runner.invariant_batches()?;
         Ok(runner)
     }
 
+    /// Lets up to `places` streams slide, if the sliding plan gives the bits of the plan of whole windows.
+    pub fn slide(
+        &mut self,
+        executor: &dyn Executor,
+        graph: &Graph,
+        window: usize,
+        places: usize,
+    ) -> Result<(), RunnerError> {
+        if places == 0 {
+            return Ok(());
+        }
+        let mut plan = executor.prepare_sliding(graph, window, places).map_err(RunnerError::Prepare)?;
+        let rows: Vec<f32> = (0..2 * self.window_len).map(probe).collect();
+        let width = self.window_len / window;
+        let mut output = Vec::new();
+        for (index, row) in rows.chunks(width).enumerate() {
+            let full = plan.push(0, row, &mut output).map_err(RunnerError::Run)?;
+            plan.settle(0).map_err(RunnerError::Run)?;
+            if full {
+                let mut expected = Vec::new();
+                let from = (index + 1) * width - self.window_len;
+                self.run_batch(1, &rows[from..from + self.window_len], &mut expected)?;
+                if expected.iter().map(|x| x.to_bits()).ne(output.iter().map(|x| x.to_bits())) {
+                    tracing::warn!("sliding windows give other bits than whole ones and are not used");
+                    return Ok(());
+                }
+            }
+        }
+        self.slides = Some(Slides::new(plan, window, places));
+        Ok(())
+    }
+
     fn invariant_batches(&mut self) -> Result<Vec<usize>, RunnerError> {
-        let probe = |i: usize| ((i * 2_654_435_761) % 1009) as f32 / 504.5 - 1.0;
         let window: Vec<f32> = (0..self.window_len).map(probe).collect();
         let mut expected = Vec::new();
         self.run_batch(1, &window, &mut expected)?;
@@ -121,4 +157,9 @@ impl Runner {
         }
         Ok(())
     }
+}
+
+/// Number i of a made-up window.
+fn probe(i: usize) -> f32 {
+    ((i * 2_654_435_761) % 1009) as f32 / 504.5 - 1.0
 }

@@ -164,7 +164,12 @@ impl TrainingRecipe {
             data: self.data_of(prepared),
             training: self.training_of(trained),
             metrics: evaluation.metrics.clone(),
-            serving: Serving { sliding: Sliding::Exact, device_tolerance: self.device_tolerance },
+            serving: Serving {
+                sliding: Sliding::Exact,
+                device_tolerance: self.device_tolerance,
+                precision: Default::default(),
+                precision_error: None,
+            },
             files: Default::default(),
         }
     }

@@ -43,6 +43,9 @@ impl Manifest {
         self.training.check()?;
         self.metrics.check()?;
         positive("serving.device_tolerance", self.serving.device_tolerance)?;
+        if let Some(error) = self.serving.precision_error {
+            not_negative("serving.precision_error", error)?;
+        }
         self.check_files()
     }
 

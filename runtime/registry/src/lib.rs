@@ -16,7 +16,7 @@ pub use digest::{Hasher, names_fingerprint, sha256_hex};
 pub use folder::{ListError, Listing, LoadError, ModelFolder, ModelVersions, OpenError, Registry, Version};
 pub use manifest::{
     Architecture, Data, FORMAT, Features, GapPolicy, Input, Label, LabelKind, Loss, Manifest, ManifestError,
-    Normaliser, Range, Schedule, Serving, Sliding, Training,
+    Normaliser, Precision, Range, Schedule, Serving, Sliding, Training,
 };
 pub use metrics::{Interval, Metrics, Scores};
 pub use publish::{PublishError, Published};

@@ -210,8 +210,25 @@ pub enum Schedule {
 #[serde(deny_unknown_fields)]
 pub struct Serving {
     pub sliding: Sliding,
-    /// The greatest difference between devices at load, in the label's normalised unit.
+    /// The greatest difference between devices, and from f32, at load; in the label's normalised unit.
     pub device_tolerance: f64,
+    /// How recurrent weights are stored while the model runs.
+    #[serde(default)]
+    pub precision: Precision,
+    /// The largest difference from f32 that was measured when the precision was chosen. Absent at f32.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision_error: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    #[default]
+    F32,
+    /// bfloat16 weights and activations.
+    Bf16,
+    /// 8-bit weights, 14-bit activations.
+    Int8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

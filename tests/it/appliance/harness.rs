@@ -183,7 +183,12 @@ pub fn setup(spec: &ModelSpec) -> Setup {
             naive: scores(),
             ridge: scores(),
         },
-        serving: registry::Serving { sliding: registry::Sliding::Exact, device_tolerance: 1e-4 },
+        serving: registry::Serving {
+            sliding: registry::Sliding::Exact,
+            device_tolerance: 1e-4,
+            precision: registry::Precision::F32,
+            precision_error: None,
+        },
         files: Default::default(),
     };
     let registry = Registry::open(folder.path().join("models")).unwrap();

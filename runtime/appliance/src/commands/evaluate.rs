@@ -48,8 +48,8 @@ pub fn run(settings: &Settings, args: &Evaluate) -> Result<(), String> {
     let bars: Vec<&[Bar]> = streams.iter().map(|s| s.1.as_slice()).collect();
     let prepared =
         fit::prepare_for(&recipe, &folder.manifest, &bars, &mut features).map_err(|e| e.to_string())?;
-    let evaluation =
-        fit::judge(&recipe, &prepared, &graph, parts.executor.as_ref()).map_err(|e| e.to_string())?;
+    let executor = parts.executor_of(&folder.manifest, &graph)?;
+    let evaluation = fit::judge(&recipe, &prepared, &graph, &executor).map_err(|e| e.to_string())?;
     if args.json {
         println!("{}", serde_json::to_string(&evaluation).map_err(|e| e.to_string())?);
     } else {

@@ -1,15 +1,63 @@
-//! `alphaplus models ls|show`.
+//! `alphaplus models ls|show|store-as`.
 
-use crate::cli::Models;
+use graph::GraphCodec;
+
+use crate::cli::{self, Models, StoreAs};
 use crate::config::Settings;
 use crate::load::Parts;
+use crate::precision;
 
 pub fn run(settings: &Settings, command: &Models) -> Result<(), String> {
     let parts = Parts::new(settings)?;
     match command {
         Models::Ls => list(settings, &parts),
         Models::Show { model } => show(&parts, model),
+        Models::StoreAs(args) => store_as(&parts, args),
     }
+}
+
+fn store_as(parts: &Parts, args: &StoreAs) -> Result<(), String> {
+    let folder = parts.model(&args.model)?;
+    let mut manifest = folder.manifest;
+    let graph = parts.codec.decode(&folder.onnx).map_err(|e| e.to_string())?;
+    let stored = match args.precision {
+        cli::Precision::F32 => registry::Precision::F32,
+        cli::Precision::Bf16 => registry::Precision::Bf16,
+        cli::Precision::Int8 => registry::Precision::Int8,
+    };
+    let error = parts.precision_error(&manifest, &graph, stored)?;
+    let name = precision::of(stored).name();
+    let of = format!("{}/{}", manifest.name, manifest.version);
+    if stored != registry::Precision::F32 && error == 0.0 {
+        return Err(format!("{of} has no recurrent layer, and nothing else is stored otherwise than in f32"));
+    }
+    let tolerance = args.tolerance.unwrap_or(manifest.serving.device_tolerance);
+    if !(error <= tolerance) {
+        return Err(format!(
+            "in {name} the outputs of {of} differ from f32 by up to {error:.2e} standard deviations of the label, and \
+             {tolerance:.2e} are taken: if so much is right, say --tolerance {:.0e}",
+            error * 2.0
+        ));
+    }
+    manifest.serving.precision = stored;
+    manifest.serving.precision_error = (stored != registry::Precision::F32).then_some(error);
+    manifest.serving.device_tolerance = tolerance;
+    let names: Vec<String> = manifest.files.keys().cloned().collect();
+    let read = |name: &String| {
+        std::fs::read(folder.path.join(name))
+            .map_err(|e| format!("{}: {e}", folder.path.join(name).display()))
+    };
+    let contents = names.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let files: Vec<(&str, &[u8])> =
+        names.iter().map(String::as_str).zip(contents.iter().map(Vec::as_slice)).collect();
+    let model = manifest.name.clone();
+    let published = parts.registry.publish(manifest, &files).map_err(|e| e.to_string())?;
+    println!(
+        "{model}/{} serves {of} in {name}: its outputs differ from f32 by up to {error:.2e} standard deviations of \
+         the label, over made-up windows",
+        published.version
+    );
+    Ok(())
 }
 
 fn list(settings: &Settings, parts: &Parts) -> Result<(), String> {
@@ -78,6 +126,9 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
             .skill
             .map_or(String::new(), |i| format!("  skill {:.4} [{:.4}, {:.4}]", i.value, i.low, i.high));
         println!("{name:<13} RMSE {:.5e}  MAE {:.5e}  MASE {:.4}{skill}", s.rmse, s.mae, s.mase);
+    }
+    if let Some(error) = m.serving.precision_error {
+        println!("stored as     {}, up to {error:.2e} from f32", precision::of(m.serving.precision));
     }
     println!("digest        {}", folder.digest);
     Ok(())

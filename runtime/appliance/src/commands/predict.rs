@@ -15,7 +15,7 @@ pub fn run(settings: &Settings, args: &Predict) -> Result<(), String> {
     let label = folder.manifest.label;
     let timeframe = streams.first().map(|s| s.0.timeframe).ok_or("there are no bars")?;
     let wanted = CheckedDeployment { model: args.model.clone(), version: None, symbols: None, timeframe };
-    let mut deployment = parts.serve(settings, folder, &wanted)?;
+    let mut deployment = parts.serve(settings, folder, &wanted, 0)?;
     println!("{} over {} bars", label.kind.name(), label.horizon_bars);
     for (key, bars) in &streams {
         let mut live = Live::new(deployment.empty_window.clone(), deployment.warmup(), 0);

@@ -42,7 +42,7 @@ pub fn run(settings: &Settings, seq: u64) -> Result<(), String> {
         symbols: None,
         timeframe: wanted.key.timeframe,
     };
-    let mut deployment = parts.serve(settings, folder, &deploy)?;
+    let mut deployment = parts.serve(settings, folder, &deploy, 0)?;
     if deployment.digest != wanted.model_digest {
         return Err(format!("model {model} is not the one that made prediction {seq}: its digest differs"));
     }

@@ -26,12 +26,13 @@ pub fn run(settings: Settings) -> Result<(), String> {
     let started = Instant::now();
     let parts = Parts::new(&settings)?;
     let acceptor = settings.tls.as_ref().map(|(c, k)| tls::acceptor(c, k)).transpose()?;
-    let deployments = load::deployments(&parts, &settings)?;
+    let places = settings.raw.serving.sliding_streams_max;
+    let deployments = load::deployments(&parts, &settings, places)?;
     if deployments.is_empty() {
         tracing::warn!("no deployments are configured: every bar will be refused");
     }
     let models = deployments.iter().map(model_line).collect();
-    let for_predict = load::deployments(&parts, &settings)?;
+    let for_predict = load::deployments(&parts, &settings, 0)?;
 
     let memory = shared_memory::create(&settings)?;
     let visible = Visible::new(settings.raw.serving.clock, settings.raw.serving.predictions_in_memory);
@@ -137,6 +138,7 @@ pub fn open(
         spool,
         visible,
         metrics,
+        unprepared: Default::default(),
         options: PipelineOptions {
             durability: raw.store.durability,
             streams_max: raw.serving.streams_max,

@@ -91,7 +91,12 @@ pub(crate) fn sample() -> Manifest {
             naive: Scores { skill: None, directional_accuracy: None, ..scores.clone() },
             ridge: scores,
         },
-        serving: Serving { sliding: Sliding::Exact, device_tolerance: 1e-4 },
+        serving: Serving {
+            sliding: Sliding::Exact,
+            device_tolerance: 1e-4,
+            precision: Precision::Bf16,
+            precision_error: Some(2e-5),
+        },
         files: BTreeMap::from([("model.onnx".to_string(), sha256_hex(b"onnx"))]),
     }
 }
@@ -251,6 +256,7 @@ fn each_impossible_value_is_named() {
             m.metrics.ridge.skill = Some(Interval { value: 0.0, low: 1.0, high: -1.0 })
         }),
         ("serving.device_tolerance", |m| m.serving.device_tolerance = 0.0),
+        ("serving.precision_error", |m| m.serving.precision_error = Some(-1.0)),
         ("files", |m| m.files.clear()),
         ("files", |m| drop(m.files.insert("../x".into(), sha256_hex(b"")))),
         ("files.\"model.onnx\"", |m| drop(m.files.insert("model.onnx".into(), "0".into()))),
