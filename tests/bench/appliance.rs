@@ -9,42 +9,79 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use graph::GraphCodec;
 use market::Timestamp;
 use registry::{Registry, Version};
+
+use crate::model;
 
 pub const SHIPPED: &str = "btc-1h-lstm";
 pub const SYMBOL: &str = "BTCUSDT";
 const START_MAX: Duration = Duration::from_secs(120);
 
+/// The name of what [`publish`] publishes.
+pub const PUBLISHED: &str = "lstm";
+
+/// The shipped model's manifest with a stack of LSTMs of random weights; its folder and the model's bytes.
+pub fn publish(
+    root: &Path,
+    layers: usize,
+    hidden: usize,
+    window: Option<u32>,
+) -> Result<(tempfile::TempDir, usize), String> {
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let shipped = Registry::open(root.join("models")).map_err(|e| text(&e))?;
+    let mut manifest = shipped.load(SHIPPED, Version::Latest).map_err(|e| text(&e))?.manifest;
+    manifest.name = PUBLISHED.into();
+    manifest.input.window = window.unwrap_or(manifest.input.window);
+    let (window, features) = (manifest.input.window as usize, manifest.input.features as usize);
+    let model = model::lstm(layers, hidden, window, features);
+    let onnx = onnx::Onnx.encode(&model.graph).map_err(|e| text(&e))?;
+    let folder = tempfile::tempdir().map_err(|e| text(&e))?;
+    let registry = Registry::open(folder.path()).map_err(|e| text(&e))?;
+    registry.publish(manifest, &[("model.onnx", &onnx)]).map_err(|e| text(&e))?;
+    Ok((folder, onnx.len()))
+}
+
 pub struct Appliance {
     child: Child,
     pub address: String,
     pub unix: PathBuf,
+    pub shared: PathBuf,
     pub notes: Vec<String>,
     next_bar: u64,
     _folder: tempfile::TempDir,
 }
 
 impl Appliance {
-    /// The model that the repository ships, warm and with one prediction.
-    pub fn start_shipped(root: &Path) -> Result<Appliance, String> {
-        Appliance::start(root, &root.join("models"), SHIPPED)
+    /// A stack of LSTMs of random weights over the shipped model's features, published into a folder of its own.
+    pub fn start_lstm(
+        root: &Path,
+        (layers, hidden, window): (usize, usize, u32),
+        spins: bool,
+    ) -> Result<Appliance, String> {
+        let (folder, _) = publish(root, layers, hidden, Some(window))?;
+        Appliance::start(root, folder.path(), PUBLISHED, spins)
     }
 
-    /// A model of a folder of models, warm and with one prediction.
-    pub fn start(root: &Path, models: &Path, model: &str) -> Result<Appliance, String> {
+    /// A model of a folder of models, warm and with one prediction. `spins`: its HTTP side never sleeps.
+    pub fn start(root: &Path, models: &Path, model: &str, spins: bool) -> Result<Appliance, String> {
         let registry = Registry::open(models).map_err(|e| e.to_string())?;
         let manifest = registry.load(model, Version::Latest).map_err(|e| e.to_string())?.manifest;
         let mut binary = std::env::current_exe().map_err(|e| e.to_string())?;
         binary.set_file_name("alphaplus");
         let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
         let unix = folder.path().join("poll.sock");
+        let shared = folder.path().join("predictions");
         let mut command = Command::new(&binary);
         command.current_dir(folder.path());
         let quoted = |path: &Path| format!("{:?}", path.display().to_string());
         for (key, value) in [
             ("server.listen", "\"127.0.0.1:0\"".to_string()),
             ("server.unix_socket", quoted(&unix)),
+            ("server.shared_memory", quoted(&shared)),
+            ("server.threads", if spins { "1" } else { "2" }.into()),
+            ("server.spin_us", if spins { "1000000" } else { "0" }.into()),
             ("serving.clock", "\"feed\"".into()),
             ("store.folder", quoted(&folder.path().join("spool"))),
             ("models.folder", quoted(models)),
@@ -67,6 +104,7 @@ impl Appliance {
             child,
             address: String::new(),
             unix,
+            shared,
             notes: Vec::new(),
             next_bar: 0,
             _folder: folder,
@@ -167,8 +205,21 @@ impl Drop for Appliance {
     }
 }
 
-trait Stream: Read + Write + Send {}
-impl<T: Read + Write + Send> Stream for T {}
+trait Stream: Read + Write + Send {
+    fn set_nonblocking(&self, on: bool) -> std::io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn set_nonblocking(&self, on: bool) -> std::io::Result<()> {
+        TcpStream::set_nonblocking(self, on)
+    }
+}
+
+impl Stream for UnixStream {
+    fn set_nonblocking(&self, on: bool) -> std::io::Result<()> {
+        UnixStream::set_nonblocking(self, on)
+    }
+}
 
 /// HTTP/1.1 with as little of our own work as possible.
 pub struct Connection {
@@ -186,6 +237,12 @@ impl Connection {
         Connection { stream, buffer: vec![0; 1 << 16] }
     }
 
+    /// Looks for replies without sleeping.
+    pub fn spinning(self) -> Result<Self, String> {
+        self.stream.set_nonblocking(true).map_err(|e| e.to_string())?;
+        Ok(self)
+    }
+
     pub fn send(&mut self, request: &[u8]) -> Result<(), String> {
         self.stream.write_all(request).map_err(|e| e.to_string())
     }
@@ -196,7 +253,13 @@ impl Connection {
             if *filled == buffer.len() {
                 buffer.resize(2 * *filled, 0);
             }
-            match self.stream.read(&mut buffer[*filled..]).map_err(|e| e.to_string())? {
+            let read = loop {
+                match self.stream.read(&mut buffer[*filled..]) {
+                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => std::hint::spin_loop(),
+                    read => break read,
+                }
+            };
+            match read.map_err(|e| e.to_string())? {
                 0 => Err("the appliance closed the connection".into()),
                 n => {
                     *filled += n;

@@ -151,10 +151,13 @@ pub const CASES: &[Case] = &[
     sliding("sliding_a_tick", lstm_a, Timed::Tick, "fresh_a"),
     narrow(Precision::Bf16, "sliding_a_bf16_tick", lstm_a, Timed::Tick, "fresh_a"),
     narrow(Precision::Bf16, "sliding_b_bf16_tick", lstm_b, Timed::Tick, "fresh_b"),
+    wire("poll_shm", wire::poll_shm),
     wire("poll_tcp", wire::poll_tcp),
     wire("poll_unix", wire::poll_unix),
     wire("poll_rate", wire::poll_rate),
     wire("bar_to_visible", wire::bar_to_visible),
+    wire("poll_tcp_spin", wire::poll_tcp_spin),
+    wire("poll_unix_spin", wire::poll_unix_spin),
 ];
 
 pub fn find(name: &str) -> Option<&'static Case> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::case::{Case, Kind};
 use crate::engine::{Engine, Program};
-use crate::expected::{CHECKED_STEPS, LEARNING_RATE, targets};
+use crate::expected::{CHECKED_STEPS, LEARNING_RATE, checked, targets};
 use crate::model::rows;
 
 /// Writes them into the folder; what the engines are told.
@@ -41,6 +41,10 @@ pub fn write(
         "input": {
             "dims": [batch, model.steps, model.features],
             "file": write("input", &bytes(&rows(0, batch * model.steps, model.features)))?,
+        },
+        "checks": {
+            "dims": [checked(&model, batch), model.steps, model.features],
+            "file": write("checks", &bytes(&rows(0, checked(&model, batch) * model.steps, model.features)))?,
         },
         "target": {"dims": [batch, 1], "file": write("target", &bytes(&targets(batch)))?},
         "learning_rate": LEARNING_RATE,

@@ -2,12 +2,9 @@
 
 use std::path::Path;
 
-use graph::GraphCodec;
-use registry::{Registry, Version};
 use serde_json::{Value, json};
 
-use crate::appliance::{Appliance, SHIPPED, number_of};
-use crate::model;
+use crate::appliance::{Appliance, PUBLISHED, number_of, publish};
 use crate::report::Row;
 use crate::run::Outcome;
 
@@ -77,21 +74,14 @@ fn big_model(root: &Path) -> Limit {
     }
 }
 
-/// The shipped model's manifest with an LSTM of 4 × 512, through a registry into a started appliance.
+/// An LSTM of 4 × 512 through a registry into a started appliance.
 fn publish_and_predict(root: &Path) -> Result<String, String> {
-    let shipped = Registry::open(root.join("models")).map_err(|e| e.to_string())?;
-    let mut manifest = shipped.load(SHIPPED, Version::Latest).map_err(|e| e.to_string())?.manifest;
-    manifest.name = "big".into();
-    let model = model::lstm(4, 512, manifest.input.window as usize, manifest.input.features as usize);
-    let onnx = onnx::Onnx.encode(&model.graph).map_err(|e| e.to_string())?;
-    let megabytes = onnx.len() as f64 / 1e6;
+    let (folder, bytes) = publish(root, 4, 512, None)?;
+    let megabytes = bytes as f64 / 1e6;
     if !(10.0..=50.0).contains(&megabytes) {
         return Err(format!("the model has {megabytes:.1} MB"));
     }
-    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let registry = Registry::open(folder.path()).map_err(|e| e.to_string())?;
-    registry.publish(manifest, &[("model.onnx", &onnx)]).map_err(|e| e.to_string())?;
-    let mut appliance = Appliance::start(root, folder.path(), "big")?;
+    let mut appliance = Appliance::start(root, folder.path(), PUBLISHED, false)?;
     let poll = appliance.poll();
     let value = appliance.tcp()?.exchange(&poll).map(|reply| number_of(reply.body, "value"))?;
     appliance.stop()?;

@@ -9,7 +9,7 @@ use graph::{Executor, Graph, Plan, SlidingPlan};
 use serde_json::{Value, json};
 
 use crate::case::{self, Kind, Timed};
-use crate::expected::{CHECKED_ROWS, CHECKED_STEPS, LEARNING_RATE, targets};
+use crate::expected::{CHECKED_ROWS, CHECKED_STEPS, LEARNING_RATE, checked, targets};
 use crate::model::{Model, rows};
 use crate::worker::Task;
 
@@ -43,6 +43,8 @@ struct Window {
     plan: Box<dyn Plan>,
     batch: usize,
     input: Vec<f32>,
+    /// Windows that are compared with the reference.
+    checks: Vec<f32>,
     outputs: Vec<Vec<f32>>,
 }
 
@@ -50,7 +52,8 @@ impl Window {
     fn load(cpu: &Cpu, model: &Model, batch: usize) -> Result<Box<dyn Task>, String> {
         let plan = cpu.prepare(&model.graph, &[batch]).map_err(text)?;
         let input = rows(0, batch * model.steps, model.features);
-        Ok(Box::new(Window { plan, batch, input, outputs: vec![Vec::new()] }))
+        let checks = rows(0, checked(model, batch) * model.steps, model.features);
+        Ok(Box::new(Window { plan, batch, input, checks, outputs: vec![Vec::new()] }))
     }
 }
 
@@ -63,7 +66,15 @@ impl Task for Window {
 
     fn outputs(&mut self) -> Result<Value, String> {
         let each = self.outputs[0].len() / self.batch;
-        Ok(json!({"values": &self.outputs[0][..CHECKED_ROWS.min(self.batch) * each]}))
+        if self.batch > 1 {
+            return Ok(json!({"values": &self.outputs[0][..CHECKED_ROWS.min(self.batch) * each]}));
+        }
+        let mut values = Vec::new();
+        for window in self.checks.chunks(self.input.len()) {
+            self.plan.run(1, &[window], &mut self.outputs).map_err(text)?;
+            values.extend_from_slice(&self.outputs[0]);
+        }
+        Ok(json!({"values": values}))
     }
 }
 

@@ -225,20 +225,28 @@ fn wire(settings: &Settings, cases: &[&Case], outcome: &mut Outcome) -> Result<(
     if cases.is_empty() {
         return Ok(());
     }
-    let mut appliance = Appliance::start_shipped(&settings.root)?;
-    for (case, run) in cases {
-        eprintln!("{} …", case.name);
-        let rounds = run(&mut appliance, settings.quick).map_err(|e| format!("{}: {e}", case.name))?;
-        outcome.rows.push(Row {
-            case: case.name.into(),
-            engine: "ours".into(),
-            figures: over_rounds(&rounds),
-            ratio_to_best_peer: None,
-            max_abs_error: None,
-        });
+    // One that sleeps between requests, by default, and one that doesn't.
+    for spins in [false, true] {
+        let cases: Vec<_> = cases.iter().filter(|(case, _)| case.name.ends_with("_spin") == spins).collect();
+        if cases.is_empty() {
+            continue;
+        }
+        let mut appliance = Appliance::start_lstm(&settings.root, (2, 128, 60), spins)?;
+        for (case, run) in cases {
+            eprintln!("{} …", case.name);
+            let rounds = run(&mut appliance, settings.quick).map_err(|e| format!("{}: {e}", case.name))?;
+            outcome.rows.push(Row {
+                case: case.name.into(),
+                engine: "ours".into(),
+                figures: over_rounds(&rounds),
+                ratio_to_best_peer: None,
+                max_abs_error: None,
+            });
+        }
+        outcome.notes.append(&mut appliance.notes);
+        appliance.stop()?;
     }
-    outcome.notes.append(&mut appliance.notes);
-    appliance.stop()
+    Ok(())
 }
 
 /// Removes the engines' files.

@@ -22,6 +22,8 @@ struct Window {
     input: TValue,
     result: Option<TVec<TValue>>,
     batch: usize,
+    /// Windows that are compared with the reference, at batch 1.
+    checks: Vec<TValue>,
 }
 
 pub fn load(request: &Value) -> Result<Box<dyn Task>, String> {
@@ -35,8 +37,11 @@ pub fn load(request: &Value) -> Result<Box<dyn Task>, String> {
         .flatten()
         .filter_map(|d| Some(d.as_u64()? as usize))
         .collect();
-    let bytes = std::fs::read(text(&request["input"]["file"])).map_err(|e| e.to_string())?;
-    let data: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let read = |name: &str| -> Result<Vec<f32>, String> {
+        let bytes = std::fs::read(text(&request[name]["file"])).map_err(|e| e.to_string())?;
+        Ok(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    };
+    let (data, checks) = (read("input")?, read("checks")?);
     let make = || -> TractResult<Window> {
         let model = tract_onnx::onnx()
             .model_for_path(Path::new(&text(&request["onnx"])))?
@@ -44,7 +49,14 @@ pub fn load(request: &Value) -> Result<Box<dyn Task>, String> {
             .into_optimized()?
             .into_runnable()?;
         let input = Tensor::from_shape(&dims, &data)?.into_tvalue();
-        Ok(Window { state: model.spawn()?, input, result: None, batch: dims[0] })
+        let check =
+            |window: &[f32]| -> TractResult<TValue> { Ok(Tensor::from_shape(&dims, window)?.into_tvalue()) };
+        let checks = if dims[0] == 1 {
+            checks.chunks_exact(data.len()).map(check).collect::<TractResult<_>>()?
+        } else {
+            Vec::new()
+        };
+        Ok(Window { state: model.spawn()?, input, result: None, batch: dims[0], checks })
     };
     make().map(|w| Box::new(w) as Box<dyn Task>).map_err(|e| format!("{e:#}"))
 }
@@ -61,6 +73,16 @@ impl Task for Window {
     }
 
     fn outputs(&mut self) -> Result<Value, String> {
+        if self.batch == 1 {
+            let mut values = Vec::new();
+            for window in self.checks.clone() {
+                let result = self.state.run(tvec!(window)).map_err(|e| format!("{e:#}"))?;
+                let first = result.first().ok_or("it has no output")?;
+                let data = first.try_as_plain_ram().and_then(|t| t.as_slice::<f32>().map(<[f32]>::to_vec));
+                values.extend(data.map_err(|e| format!("{e:#}"))?);
+            }
+            return Ok(json!({"values": values}));
+        }
         let result = self.result.as_ref().and_then(|r| r.first()).ok_or("it hasn't run")?;
         let data =
             result.try_as_plain_ram().and_then(|t| t.as_slice::<f32>()).map_err(|e| format!("{e:#}"))?;

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::appliance::{Appliance, Connection, number_of};
+use crate::appliance::{Appliance, Connection, PUBLISHED, SYMBOL};
 use crate::stats::Round;
 use crate::{machine, pin};
 
@@ -31,6 +31,49 @@ pub fn poll_tcp(appliance: &mut Appliance, quick: bool) -> Result<Vec<Round>, St
 pub fn poll_unix(appliance: &mut Appliance, quick: bool) -> Result<Vec<Round>, String> {
     let connection = appliance.unix()?;
     polls(appliance, connection, quick)
+}
+
+/// Neither the client nor the appliance sleeps.
+pub fn poll_tcp_spin(appliance: &mut Appliance, quick: bool) -> Result<Vec<Round>, String> {
+    let connection = appliance.tcp()?.spinning()?;
+    polls(appliance, connection, quick)
+}
+
+pub fn poll_unix_spin(appliance: &mut Appliance, quick: bool) -> Result<Vec<Round>, String> {
+    let connection = appliance.unix()?.spinning()?;
+    polls(appliance, connection, quick)
+}
+
+fn shared_slot(appliance: &Appliance) -> Result<(shared::Reader, shared::Slot), String> {
+    let reader = shared::Reader::open(&appliance.shared).map_err(|e| e.to_string())?;
+    let slot = reader.find(SYMBOL, "1h", PUBLISHED).ok_or("the prediction has no slot in shared memory")?;
+    Ok((reader, slot))
+}
+
+/// Reads of the newest prediction from shared memory; a time includes that of reading the clock.
+pub fn poll_shm(appliance: &mut Appliance, quick: bool) -> Result<Vec<Round>, String> {
+    let count = if quick { 200_000 } else { 1_000_000 };
+    let (reader, slot) = shared_slot(appliance)?;
+    let client = move || -> Result<(Vec<Round>, Option<String>), String> {
+        let note = pin_client();
+        let mut found = Vec::new();
+        for _ in 0..rounds(quick) {
+            let mut us = Vec::with_capacity(count);
+            for _ in 0..count {
+                let start = Instant::now();
+                let read = reader.read(slot).map_err(|e| e.to_string())?;
+                us.push(start.elapsed().as_nanos() as f64 / 1e3);
+                if read.state != shared::State::Prediction {
+                    return Err("no prediction in shared memory".into());
+                }
+            }
+            found.push(Round::of_latencies(us, 1));
+        }
+        Ok((found, note))
+    };
+    let (found, note) = thread::spawn(client).join().map_err(|_| "the client panicked")??;
+    appliance.notes.extend(note.filter(|n| !appliance.notes.contains(n)));
+    Ok(found)
 }
 
 /// One client that polls the newest prediction, one request after another.
@@ -116,28 +159,29 @@ fn own_rate(appliance: &Appliance, seconds: u64) -> Result<f64, String> {
     Ok(count as f64 / begin.elapsed().as_secs_f64())
 }
 
-/// A bar over TCP, until a client that polls without a pause over the Unix socket sees the prediction made of it.
+/// A bar over TCP, until a process that reads shared memory without a pause sees the prediction made of it.
 pub fn bar_to_visible(appliance: &mut Appliance, quick: bool) -> Result<Vec<Round>, String> {
-    let (request, mut poll) = (appliance.poll(), appliance.unix()?);
+    let (reader, slot) = shared_slot(appliance)?;
     let mut feed = appliance.tcp()?;
     let count = if quick { 150 } else { 600 };
     let stop = AtomicBool::new(false);
     let (sender, seen) = mpsc::channel::<Result<(f64, Instant), String>>();
     thread::scope(|scope| {
         scope.spawn(|| {
-            let mut newest = f64::NEG_INFINITY;
+            let mut newest = 0;
             while !stop.load(Ordering::Relaxed) {
-                let seq = poll.exchange(&request).and_then(|reply| {
-                    number_of(reply.body, "seq").ok_or_else(|| "a poll without a seq".to_string())
-                });
+                let read = reader.read(slot);
                 let at = Instant::now();
-                let news = match seq {
-                    Ok(seq) if seq <= newest => continue,
-                    Ok(seq) => {
-                        newest = seq;
-                        Ok((seq, at))
+                let news = match read {
+                    Ok(read) if read.seq <= newest => {
+                        std::hint::spin_loop();
+                        continue;
                     }
-                    Err(error) => Err(error),
+                    Ok(read) => {
+                        newest = read.seq;
+                        Ok((read.seq as f64, at))
+                    }
+                    Err(error) => Err(error.to_string()),
                 };
                 if sender.send(news).is_err() {
                     break;

@@ -12,6 +12,7 @@ Examples:
   alphaplus train --bars BTCUSDT-1h.csv.gz --name btc         train a model and register it
   alphaplus evaluate btc --bars BTCUSDT-1h.csv.gz             compare it with naive and ridge
   alphaplus plugin new features my-features                   begin a feature plugin
+  alphaplus bench btc --svg latency.svg                       how fast it is on this machine
   alphaplus doctor                                            what this machine can do")]
 pub struct Cli {
     /// Settings file. Without it: config.toml where there is one, else the defaults.
@@ -45,6 +46,8 @@ pub enum Command {
     /// Look at registered models.
     #[command(subcommand)]
     Models(Models),
+    /// Measure a model on this machine: latency from row to prediction, and how fast ticks may come.
+    Bench(Bench),
     /// What a running appliance shows in shared memory.
     Shared(SharedMemory),
     /// What this machine can do, and what is missing.
@@ -177,6 +180,34 @@ pub struct Predict {
 pub struct Replay {
     /// The `seq` of the prediction.
     pub seq: u64,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+What the lines mean:
+  push              a row arrives, its prediction is there; back to back, each after the work of the last is done
+  push, sparse      the same with one row each --every-ms, when caches have gone cold; from the due time
+  push and settle   the above with all work that a row leaves: the shortest interval that ticks can keep up
+  whole window      the prediction of a window that nothing is known of
+  batch             256 such windows at once, the time of each
+Instances are independent streams, each on a thread of its own that is pinned to a core.")]
+pub struct Bench {
+    /// Model: "name" or "name/version". Otherwise the first of the deployments.
+    pub model: Option<String>,
+    /// How long each line is measured.
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+    /// Milliseconds between the rows of the sparse feed.
+    #[arg(long, default_value_t = 10.0)]
+    pub every_ms: f64,
+    /// Measure 1, 2, … up to so many instances at once; 0: as many as there are cores.
+    #[arg(long, default_value_t = 0)]
+    pub instances: usize,
+    /// Draw the distributions into this file.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -10,6 +10,7 @@ pub mod live;
 pub mod load;
 pub mod metrics;
 pub mod pipeline;
+pub mod plot;
 pub mod precision;
 pub mod predictor;
 pub mod queue;

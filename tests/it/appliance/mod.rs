@@ -6,6 +6,7 @@ mod input;
 mod kill;
 mod limits;
 mod load;
+mod measure;
 mod memory;
 mod plugins;
 mod poll;

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod bars;
+mod bench;
 mod doctor;
 mod evaluate;
 mod models;
@@ -30,6 +31,7 @@ pub fn run(cli: Cli) -> Result<(), String> {
         Command::Bars(command) => bars::run(&settings, &command),
         Command::Plugin(command) => plugin::run(&settings, &command),
         Command::Models(command) => models::run(&settings, &command),
+        Command::Bench(args) => bench::run(&settings, &args),
         Command::Shared(args) => shared_memory::run(&settings, &args),
         Command::Doctor => doctor::run(&settings),
     }
