@@ -13,7 +13,8 @@ use graph::GraphCodec;
 use market::Timestamp;
 use registry::{Registry, Version};
 
-use crate::model;
+use crate::case::Case;
+use crate::{machine, model, pin};
 
 pub const SHIPPED: &str = "btc-1h-lstm";
 pub const SYMBOL: &str = "BTCUSDT";
@@ -43,6 +44,35 @@ pub fn publish(
     Ok((folder, onnx.len()))
 }
 
+/// How an appliance is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    Plain,
+    /// One HTTP thread, which never sleeps.
+    Spinning,
+    /// Without the last core, which belongs to a process that reads shared memory without a pause.
+    Beside,
+}
+
+impl Server {
+    pub fn of(case: &Case) -> Server {
+        match case.name {
+            "bar_to_visible" => Server::Beside,
+            name if name.ends_with("_spin") => Server::Spinning,
+            _ => Server::Plain,
+        }
+    }
+
+    /// The appliance's cores, and the reader's.
+    pub fn cores(self) -> (Vec<usize>, Vec<usize>) {
+        let all = machine::cores();
+        match all.split_last() {
+            Some((last, rest)) if self == Server::Beside && !rest.is_empty() => (rest.to_vec(), vec![*last]),
+            _ => (all.clone(), all),
+        }
+    }
+}
+
 pub struct Appliance {
     child: Child,
     pub address: String,
@@ -58,14 +88,15 @@ impl Appliance {
     pub fn start_lstm(
         root: &Path,
         (layers, hidden, window): (usize, usize, u32),
-        spins: bool,
+        server: Server,
     ) -> Result<Appliance, String> {
         let (folder, _) = publish(root, layers, hidden, Some(window))?;
-        Appliance::start(root, folder.path(), PUBLISHED, spins)
+        Appliance::start(root, folder.path(), PUBLISHED, server)
     }
 
-    /// A model of a folder of models, warm and with one prediction. `spins`: its HTTP side never sleeps.
-    pub fn start(root: &Path, models: &Path, model: &str, spins: bool) -> Result<Appliance, String> {
+    /// A model of a folder of models, warm and with one prediction.
+    pub fn start(root: &Path, models: &Path, model: &str, server: Server) -> Result<Appliance, String> {
+        let spins = server == Server::Spinning;
         let registry = Registry::open(models).map_err(|e| e.to_string())?;
         let manifest = registry.load(model, Version::Latest).map_err(|e| e.to_string())?.manifest;
         let mut binary = std::env::current_exe().map_err(|e| e.to_string())?;
@@ -96,7 +127,10 @@ impl Appliance {
         ] {
             command.arg("--set").arg(format!("{key}={value}"));
         }
+        // What is started from here on stays on these cores.
+        let pinned = pin::pin(&server.cores().0);
         let child = command.arg("serve").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let pinned = pinned.and_then(|()| pin::pin(&machine::cores()));
         let child = child.map_err(|e| {
             format!("{}: {e}; build it with `cargo build --release --workspace`", binary.display())
         })?;
@@ -105,7 +139,11 @@ impl Appliance {
             address: String::new(),
             unix,
             shared,
-            notes: Vec::new(),
+            notes: pinned
+                .err()
+                .map(|e| format!("the appliance could not be pinned: {e}"))
+                .into_iter()
+                .collect(),
             next_bar: 0,
             _folder: folder,
         };

@@ -9,12 +9,12 @@ use crate::ours::{FEED_ROWS, training};
 
 /// Rows of a batch that are compared with the reference.
 pub const CHECKED_ROWS: usize = 4;
-/// At batch 1 so many windows are compared, or fewer of a large model: one number says little about an error.
+/// At batch 1 so many windows are compared, or fewer of a large model, but two.
 const CHECKED_WINDOWS_MAX: usize = 64;
 /// Operations of the slow reference that a check may take.
-const CHECKED_FLOPS_MAX: u64 = 2_000_000_000;
+const CHECKED_FLOPS_MAX: u64 = 8_000_000_000;
 /// Training steps whose losses are compared with the reference.
-pub const CHECKED_STEPS: usize = 2;
+pub const CHECKED_STEPS: usize = 4;
 pub const LEARNING_RATE: f32 = 1e-3;
 
 /// How many windows of a batch are compared.
@@ -27,7 +27,7 @@ pub fn checked(model: &Model, batch: usize) -> usize {
         graph::cost::flops(&node.op, &inputs, &node.shapes, 1)
     };
     let flops: u64 = model.graph.nodes.iter().map(of).fold(1, u64::saturating_add);
-    ((CHECKED_FLOPS_MAX / flops) as usize).clamp(1, CHECKED_WINDOWS_MAX)
+    ((CHECKED_FLOPS_MAX / flops) as usize).clamp(2, CHECKED_WINDOWS_MAX)
 }
 
 pub fn targets(batch: usize) -> Vec<f32> {

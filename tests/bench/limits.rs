@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::appliance::{Appliance, PUBLISHED, number_of, publish};
+use crate::appliance::{Appliance, PUBLISHED, Server, number_of, publish};
 use crate::report::Row;
 use crate::run::Outcome;
 
@@ -81,7 +81,7 @@ fn publish_and_predict(root: &Path) -> Result<String, String> {
     if !(10.0..=50.0).contains(&megabytes) {
         return Err(format!("the model has {megabytes:.1} MB"));
     }
-    let mut appliance = Appliance::start(root, folder.path(), PUBLISHED, false)?;
+    let mut appliance = Appliance::start(root, folder.path(), PUBLISHED, Server::Plain)?;
     let poll = appliance.poll();
     let value = appliance.tcp()?.exchange(&poll).map(|reply| number_of(reply.body, "value"))?;
     appliance.stop()?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
@@ -24,6 +25,12 @@ fn list(text: &str) -> Vec<usize> {
 /// The cores that this process may use, one for each physical core; the last ones first, since interrupts
 /// usually go to the first.
 pub fn cores() -> Vec<usize> {
+    // As they were before anything was pinned.
+    static CORES: OnceLock<Vec<usize>> = OnceLock::new();
+    CORES.get_or_init(find_cores).clone()
+}
+
+fn find_cores() -> Vec<usize> {
     let allowed = list(&field("/proc/self/status", "Cpus_allowed_list").unwrap_or_default());
     let first_of_siblings = |core: &usize| {
         let file = format!("/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::appliance::Appliance;
+use crate::appliance::{Appliance, Server};
 use crate::case::{Case, Kind, Timed};
 use crate::engine::{ENGINES, Engine, Program};
 use crate::expected::{CHECKED_ROWS, CHECKED_STEPS, Expected};
@@ -33,12 +33,12 @@ impl Settings {
     }
 
     fn turn(&self, kind: Kind) -> Turn {
-        let (warm, time) = if self.quick { (30, 250) } else { (100, 800) };
+        let (warm, time) = if self.quick { (20, 110) } else { (100, 800) };
         // A sparse feed has a push each 10 ms.
         let sparse = matches!(kind, Kind::Sliding { timed: Timed::Sparse, .. });
         Turn {
             warm: Duration::from_millis(warm),
-            time: Duration::from_millis(if sparse { 4 * time } else { time }),
+            time: Duration::from_millis(if sparse { 6 * time } else { time }),
             least: 5,
             most: 100_000,
         }
@@ -225,13 +225,12 @@ fn wire(settings: &Settings, cases: &[&Case], outcome: &mut Outcome) -> Result<(
     if cases.is_empty() {
         return Ok(());
     }
-    // One that sleeps between requests, by default, and one that doesn't.
-    for spins in [false, true] {
-        let cases: Vec<_> = cases.iter().filter(|(case, _)| case.name.ends_with("_spin") == spins).collect();
+    for server in [Server::Plain, Server::Beside, Server::Spinning] {
+        let cases: Vec<_> = cases.iter().filter(|(case, _)| Server::of(case) == server).collect();
         if cases.is_empty() {
             continue;
         }
-        let mut appliance = Appliance::start_lstm(&settings.root, (2, 128, 60), spins)?;
+        let mut appliance = Appliance::start_lstm(&settings.root, (2, 128, 60), server)?;
         for (case, run) in cases {
             eprintln!("{} …", case.name);
             let rounds = run(&mut appliance, settings.quick).map_err(|e| format!("{}: {e}", case.name))?;

@@ -6,12 +6,15 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::appliance::{Appliance, Connection, PUBLISHED, SYMBOL};
+use crate::appliance::{Appliance, Connection, PUBLISHED, SYMBOL, Server};
 use crate::stats::Round;
 use crate::{machine, pin};
 
 /// Connections that ask at once in `poll_rate`.
 const CONNECTIONS: usize = 8;
+
+/// From an acknowledged bar to the next.
+const BETWEEN_BARS: Duration = Duration::from_millis(3);
 
 fn rounds(quick: bool) -> usize {
     if quick { 3 } else { 7 }
@@ -165,9 +168,12 @@ pub fn bar_to_visible(appliance: &mut Appliance, quick: bool) -> Result<Vec<Roun
     let mut feed = appliance.tcp()?;
     let count = if quick { 150 } else { 600 };
     let stop = AtomicBool::new(false);
+    let (appliance_cores, reader_cores) = Server::Beside.cores();
+    let _ = pin::pin(&appliance_cores);
     let (sender, seen) = mpsc::channel::<Result<(f64, Instant), String>>();
     thread::scope(|scope| {
         scope.spawn(|| {
+            let _ = pin::pin(&reader_cores);
             let mut newest = 0;
             while !stop.load(Ordering::Relaxed) {
                 let read = reader.read(slot);
@@ -198,6 +204,8 @@ pub fn bar_to_visible(appliance: &mut Appliance, quick: bool) -> Result<Vec<Roun
             for _ in 0..rounds(quick) {
                 let mut us = Vec::new();
                 for _ in 0..count {
+                    // One bar, not a stream of them: what the last one left to do is done.
+                    thread::sleep(BETWEEN_BARS);
                     let bar = appliance.bar("");
                     let post = appliance.post(&bar);
                     let start = Instant::now();
@@ -219,6 +227,7 @@ pub fn bar_to_visible(appliance: &mut Appliance, quick: bool) -> Result<Vec<Roun
         };
         let found = measure();
         stop.store(true, Ordering::Relaxed);
+        let _ = pin::pin(&machine::cores());
         found
     })
 }

@@ -65,6 +65,15 @@ pub(crate) fn kept(keep: Keep, h: Array) -> Array {
     }
 }
 
+/// sums += factor · row
+pub(crate) fn add_row(sums: &mut [f64], factor: f64, row: &[f64]) {
+    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += factor * x);
+}
+
+pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
 /// Hochreiter and Schmidhuber 1997 with the forget gate of Gers 2000, from h = c = 0:
 /// i, f, g, o = σ, σ, tanh, σ of x·W + h·U + b; c ← f·c + i·g; h ← o·tanh(c).
 pub(crate) fn lstm_forward(inputs: &[&Array]) -> Vec<Array> {
@@ -75,14 +84,14 @@ pub(crate) fn lstm_forward(inputs: &[&Array]) -> Vec<Array> {
     for row in 0..batch {
         for step in 0..steps {
             let here = row * steps + step;
-            for column in 0..4 * hidden {
-                let mut sum = b.data[column];
-                for k in 0..features {
-                    sum += x.data[here * features + k] * w.data[k * 4 * hidden + column];
-                }
-                for k in 0..if step == 0 { 0 } else { hidden } {
-                    sum += h.data[(here - 1) * hidden + k] * u.data[k * 4 * hidden + column];
-                }
+            let mut sums = b.data.clone();
+            for k in 0..features {
+                add_row(&mut sums, x.data[here * features + k], &w.data[k * 4 * hidden..]);
+            }
+            for k in 0..if step == 0 { 0 } else { hidden } {
+                add_row(&mut sums, h.data[(here - 1) * hidden + k], &u.data[k * 4 * hidden..]);
+            }
+            for (column, sum) in sums.into_iter().enumerate() {
                 let is_cell = column / hidden == 2;
                 gates.data[here * 4 * hidden + column] = if is_cell { sum.tanh() } else { sigmoid(sum) };
             }
@@ -123,16 +132,16 @@ pub(crate) fn lstm_backward(inputs: &[&Array]) -> Vec<Array> {
                 dc_next[k] = dc * f;
             }
             dh_next.fill(0.0);
-            for (column, &dz) in dz.iter().enumerate() {
-                db.data[column] += dz;
-                for k in 0..features {
-                    dx.data[here * features + k] += dz * w.data[k * 4 * hidden + column];
-                    dw.data[k * 4 * hidden + column] += dz * x.data[here * features + k];
-                }
-                for k in 0..if step == 0 { 0 } else { hidden } {
-                    dh_next[k] += dz * u.data[k * 4 * hidden + column];
-                    du.data[k * 4 * hidden + column] += dz * h.data[(here - 1) * hidden + k];
-                }
+            add_row(&mut db.data, 1.0, &dz);
+            for k in 0..features {
+                let columns = k * 4 * hidden..(k + 1) * 4 * hidden;
+                dx.data[here * features + k] += dot(&dz, &w.data[columns.clone()]);
+                add_row(&mut dw.data[columns], x.data[here * features + k], &dz);
+            }
+            for k in 0..if step == 0 { 0 } else { hidden } {
+                let columns = k * 4 * hidden..(k + 1) * 4 * hidden;
+                dh_next[k] += dot(&dz, &u.data[columns.clone()]);
+                add_row(&mut du.data[columns], h.data[(here - 1) * hidden + k], &dz);
             }
         }
     }

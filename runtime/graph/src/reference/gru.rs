@@ -3,6 +3,7 @@
 
 use super::arrays::Array;
 use super::elementwise::sigmoid;
+use super::fused::{add_row, dot};
 
 /// Cho et al. 2014 in the form of cuDNN and PyTorch (`torch.nn.GRU` states it), where the reset gate multiplies the
 /// product with h instead of h. From h = 0, with p = x·W + b and q = h·U + c: r = σ(pᵣ + qᵣ), z = σ(p_z + q_z),
@@ -15,22 +16,20 @@ pub(crate) fn gru_forward(inputs: &[&Array]) -> Vec<Array> {
     for row in 0..batch {
         for step in 0..steps {
             let here = row * steps + step;
-            let input = |column: usize| -> f64 {
-                let products =
-                    (0..features).map(|k| x.data[here * features + k] * w.data[k * 3 * hidden + column]);
-                b.data[column] + products.sum::<f64>()
-            };
             let before = |k: usize| if step == 0 { 0.0 } else { h.data[(here - 1) * hidden + k] };
-            let recurrent = |column: usize| -> f64 {
-                let products = (0..hidden).map(|k| before(k) * u.data[k * 3 * hidden + column]);
-                c.data[column] + products.sum::<f64>()
-            };
+            let (mut p, mut product) = (b.data.clone(), c.data.clone());
+            for k in 0..features {
+                add_row(&mut p, x.data[here * features + k], &w.data[k * 3 * hidden..]);
+            }
+            for k in 0..hidden {
+                add_row(&mut product, before(k), &u.data[k * 3 * hidden..]);
+            }
             let mut new = vec![0.0; hidden];
             for k in 0..hidden {
-                let r = sigmoid(input(k) + recurrent(k));
-                let z = sigmoid(input(hidden + k) + recurrent(hidden + k));
-                let product = recurrent(2 * hidden + k);
-                let n = (input(2 * hidden + k) + r * product).tanh();
+                let r = sigmoid(p[k] + product[k]);
+                let z = sigmoid(p[hidden + k] + product[hidden + k]);
+                let product = product[2 * hidden + k];
+                let n = (p[2 * hidden + k] + r * product).tanh();
                 new[k] = (1.0 - z) * n + z * before(k);
                 for (gate, value) in [r, z, n].into_iter().enumerate() {
                     gates.data[here * 3 * hidden + gate * hidden + k] = value;
@@ -70,17 +69,17 @@ pub(crate) fn gru_backward(inputs: &[&Array]) -> Vec<Array> {
                 (dq[k], dq[hidden + k], dq[2 * hidden + k]) = (dp[k], dp[hidden + k], dn * r);
                 dh_before[k] = dh * z;
             }
-            for column in 0..3 * hidden {
-                db.data[column] += dp[column];
-                dc.data[column] += dq[column];
-                for k in 0..features {
-                    dx.data[here * features + k] += dp[column] * w.data[k * 3 * hidden + column];
-                    dw.data[k * 3 * hidden + column] += dp[column] * x.data[here * features + k];
-                }
-                for k in 0..hidden {
-                    dh_before[k] += dq[column] * u.data[k * 3 * hidden + column];
-                    du.data[k * 3 * hidden + column] += dq[column] * before(k);
-                }
+            add_row(&mut db.data, 1.0, &dp);
+            add_row(&mut dc.data, 1.0, &dq);
+            for k in 0..features {
+                let columns = k * 3 * hidden..(k + 1) * 3 * hidden;
+                dx.data[here * features + k] += dot(&dp, &w.data[columns.clone()]);
+                add_row(&mut dw.data[columns], x.data[here * features + k], &dp);
+            }
+            for k in 0..hidden {
+                let columns = k * 3 * hidden..(k + 1) * 3 * hidden;
+                dh_before[k] += dot(&dq, &u.data[columns.clone()]);
+                add_row(&mut du.data[columns], before(k), &dq);
             }
             dh_next = dh_before;
         }
