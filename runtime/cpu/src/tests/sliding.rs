@@ -6,13 +6,13 @@ use super::{executors, numbers, run};
 use crate::{Cpu, CpuOptions, Precision};
 
 #[derive(Clone, Copy, PartialEq)]
-enum Cell {
+pub(super) enum Cell {
     Lstm,
     Gru,
 }
 
 /// Layers of the given cells and units over `[B, steps, features]`, and a head.
-fn stack(cells: &[(Cell, usize)], steps: usize, features: usize) -> Graph {
+pub(super) fn stack(cells: &[(Cell, usize)], steps: usize, features: usize) -> Graph {
     let mut b = Builder::new();
     let mut x = b.input("x", Shape::batch(&[steps, features])).unwrap();
     let mut width = features;
@@ -41,7 +41,7 @@ fn stack(cells: &[(Cell, usize)], steps: usize, features: usize) -> Graph {
 }
 
 /// Pads, slices, joins and products as a user's causal convolution: kernel 2.
-fn convolutions(steps: usize, features: usize) -> Graph {
+pub(super) fn convolutions(steps: usize, features: usize) -> Graph {
     let mut b = Builder::new();
     let mut x = b.input("x", Shape::batch(&[steps, features])).unwrap();
     let mut width = features;
