@@ -40,6 +40,8 @@ pub enum Timed {
     Sparse,
     /// Push and settle: what a sustained feed can have.
     Tick,
+    /// The push, while as many streams as the engine has threads do the same, each alone on a core.
+    Instances,
 }
 
 const fn case(name: &'static str, kind: Kind, compare: Compare, against: &'static str) -> Case {
@@ -144,6 +146,7 @@ pub const CASES: &[Case] = &[
     sliding("sliding_lstm", lstm, Timed::Push, "lstm_b1"),
     sliding("sliding_gru", gru, Timed::Push, "gru_b1"),
     sliding("sliding_cnn", cnn, Timed::Push, "cnn_b1"),
+    narrow(Precision::Bf16, "sliding_a_bf16_instances", lstm_a, Timed::Instances, "fresh_a"),
     sliding("sliding_a_sparse", lstm_a, Timed::Sparse, "fresh_a"),
     sliding("sliding_b_sparse", lstm_b, Timed::Sparse, "fresh_b"),
     narrow(Precision::Bf16, "sliding_a_bf16_sparse", lstm_a, Timed::Sparse, "fresh_a"),

@@ -1,5 +1,8 @@
 //! Our executor: whole windows, training steps, sliding windows.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use cpu::{Cpu, CpuOptions};
@@ -12,6 +15,7 @@ use crate::case::{self, Kind, Timed};
 use crate::expected::{CHECKED_ROWS, CHECKED_STEPS, LEARNING_RATE, checked, targets};
 use crate::model::{Model, rows};
 use crate::worker::Task;
+use crate::{machine, pin};
 
 /// Between two pushes of a sparse feed.
 const SPARSE: Duration = Duration::from_millis(10);
@@ -34,7 +38,8 @@ pub fn load(request: &Value, threads: usize) -> Result<Box<dyn Task>, String> {
     match case.kind {
         Kind::Window { model, batch, .. } => Window::load(&cpu, &model(), batch),
         Kind::Training { model, batch, .. } => Training::load(&cpu, &model(), batch),
-        Kind::Sliding { model, timed, .. } => Sliding::load(&cpu, model(), timed),
+        Kind::Sliding { model, timed: Timed::Instances } => Instances::load(&cpu, model, threads),
+        Kind::Sliding { model, timed } => Ok(Box::new(Sliding::load(&cpu, model(), timed)?)),
         Kind::Wire(_) => Err("the appliance runs it, not an engine".into()),
     }
 }
@@ -144,7 +149,7 @@ struct Sliding {
 pub const FEED_ROWS: usize = 1024;
 
 impl Sliding {
-    fn load(cpu: &Cpu, model: Model, timed: Timed) -> Result<Box<dyn Task>, String> {
+    fn load(cpu: &Cpu, model: Model, timed: Timed) -> Result<Sliding, String> {
         let plan = cpu.prepare_sliding(&model.graph, model.steps, 1).map_err(text)?;
         let other = if timed == Timed::Sparse { vec![1; OTHER_BYTES / 8] } else { Vec::new() };
         let mut task = Sliding {
@@ -162,7 +167,7 @@ impl Sliding {
             task.plan.settle(0).map_err(text)?;
         }
         task.plan.settle(0).map_err(text)?;
-        Ok(Box::new(task))
+        Ok(task)
     }
 
     /// Whether there is a prediction.
@@ -199,7 +204,7 @@ impl Sliding {
 impl Task for Sliding {
     fn run(&mut self) -> Result<Duration, String> {
         let start = match self.timed {
-            Timed::Push | Timed::Tick => Instant::now(),
+            Timed::Push | Timed::Tick | Timed::Instances => Instant::now(),
             Timed::Sparse => {
                 self.wait();
                 // Open loop: a push that begins late is late.
@@ -216,5 +221,67 @@ impl Task for Sliding {
 
     fn outputs(&mut self) -> Result<Value, String> {
         Ok(json!({"values": self.output, "pushed": self.pushed}))
+    }
+}
+
+/// One stream that is measured and others that only keep their cores busy, while it is.
+struct Instances {
+    measured: Sliding,
+    others: Vec<thread::JoinHandle<()>>,
+    state: Arc<AtomicU8>,
+}
+
+const IDLE: u8 = 0;
+const BUSY: u8 = 1;
+const STOP: u8 = 2;
+
+impl Instances {
+    fn load(cpu: &Cpu, model: fn() -> Model, count: usize) -> Result<Box<dyn Task>, String> {
+        let cores = machine::cores();
+        let alone = || -> Result<Sliding, String> {
+            let one = Cpu::new(CpuOptions { threads: 1, ..CpuOptions::default() }).map_err(text)?;
+            Sliding::load(&one.at(cpu.precision()), model(), Timed::Push)
+        };
+        let state = Arc::new(AtomicU8::new(IDLE));
+        let mut others = Vec::new();
+        for index in 1..count {
+            let (mut other, state, core) = (alone()?, state.clone(), cores.get(index).copied());
+            others.push(thread::spawn(move || {
+                let _ = core.map(|core| pin::pin(&[core]));
+                loop {
+                    match state.load(Ordering::Acquire) {
+                        STOP => return,
+                        BUSY if other.run().is_ok() => {}
+                        _ => thread::sleep(Duration::from_millis(1)),
+                    }
+                }
+            }));
+        }
+        if let Some(&core) = cores.first() {
+            pin::pin(&[core]).map_err(text)?;
+        }
+        Ok(Box::new(Instances { measured: alone()?, others, state }))
+    }
+}
+
+impl Task for Instances {
+    fn run(&mut self) -> Result<Duration, String> {
+        self.state.store(BUSY, Ordering::Release);
+        self.measured.run()
+    }
+
+    fn outputs(&mut self) -> Result<Value, String> {
+        self.state.store(IDLE, Ordering::Release);
+        self.measured.outputs()
+    }
+}
+
+impl Drop for Instances {
+    fn drop(&mut self) {
+        self.state.store(STOP, Ordering::Release);
+        for other in self.others.drain(..) {
+            let _ = other.join();
+        }
+        let _ = pin::pin(&machine::cores());
     }
 }
