@@ -90,19 +90,20 @@ pub fn capacity_bars(warmup: usize, window: usize, keep_bars: usize) -> usize {
     warmup + window + keep_bars + 2 * SNAPSHOT_INTERVAL as usize
 }
 
-/// How a change is applied to a model's state; the snapshot is to be stored behind the bar.
+/// How a change is applied to a model's state; the snapshots are to be stored behind the bar.
 pub fn feed(
     live: &mut Live,
     features: &mut dyn Features,
     apply: &dyn Fn(&mut [f32]),
     history: &mut History,
     change: Change,
-) -> Result<(Fed, Option<Snapshot>), FeatureError> {
+) -> Result<(Fed, Vec<Snapshot>), FeatureError> {
     let bars = history.series.as_slice();
-    match (change, bars.last()) {
-        (Change::Next, Some(bar)) => live.push(features, apply, bar),
-        (Change::Newest, Some(bar)) => live.push_again(features, apply, bar),
-        (Change::Older(index), Some(_)) => live.revise(features, apply, bars, index),
-        (Change::Nothing, _) | (_, None) => Ok((live.fed(), None)),
-    }
+    let (fed, snapshot) = match (change, bars.last()) {
+        (Change::Next, Some(bar)) => live.push(features, apply, bar)?,
+        (Change::Newest, Some(bar)) => live.push_again(features, apply, bar)?,
+        (Change::Older(index), Some(_)) => return live.revise(features, apply, bars, index),
+        (Change::Nothing, _) | (_, None) => (live.fed(), None),
+    };
+    Ok((fed, snapshot.into_iter().collect()))
 }

@@ -218,28 +218,34 @@ impl Live {
     }
 
     /// The bar at `index` (counted from the stream's first) has changed: `bars` are the stream's newest, the
-    /// changed one among them. Where the snapshots don't reach back to it, the stream starts anew.
+    /// changed one among them. Where the snapshots don't reach back to it, the stream starts anew. Gives the
+    /// snapshots that take the place of those that the change made void.
     pub fn revise(
         &mut self,
         features: &mut dyn Features,
         apply: &dyn Fn(&mut [f32]),
         bars: &[Bar],
         index: u64,
-    ) -> Result<(Fed, Option<Snapshot>), FeatureError> {
+    ) -> Result<(Fed, Vec<Snapshot>), FeatureError> {
         if index < self.first {
-            return Ok((self.fed(), None));
+            return Ok((self.fed(), Vec::new()));
         }
         self.forget_after(index);
         if !self.reopen(features, apply, bars, self.count)? {
             let start = self.skip(features, self.count)?;
-            return Ok((self.fed(), Some(start)));
+            return Ok((self.fed(), vec![start]));
         }
         let stream = self.stream(features)?;
         let snapshot = Snapshot { count: self.count, first: self.first, state: features.snapshot(stream)? };
         if self.snapshots.back().is_none_or(|s| s.count < snapshot.count) {
-            self.remember(snapshot.clone());
+            self.remember(snapshot);
         }
-        Ok((self.fed(), Some(snapshot)))
+        Ok((self.fed(), self.snapshots_after(index)))
+    }
+
+    /// Those whose state the bar at this index is part of, oldest first.
+    pub fn snapshots_after(&self, index: u64) -> Vec<Snapshot> {
+        self.snapshots.iter().filter(|s| s.count > index).cloned().collect()
     }
 
     /// Opens the stream again from the newest snapshot that leaves a whole window to be fed, or from its

@@ -114,6 +114,9 @@ impl Parts {
     /// states isn't served.
     pub fn executor_of(&self, manifest: &Manifest, graph: &graph::Graph) -> Result<Cpu, String> {
         let stored = manifest.serving.precision;
+        if stored == registry::Precision::F32 {
+            return Ok(self.cpu.clone());
+        }
         let error = self.precision_error(manifest, graph, stored)?;
         let tolerance = manifest.serving.device_tolerance;
         if error <= tolerance {

@@ -133,14 +133,10 @@ impl Pipeline {
         while idle()
             && let Some(key) = self.unprepared.pop_front()
         {
-            match self.prepare_stream(&key) {
-                Ok(true) => self.unprepared.push_front(key),
-                Ok(false) => {
-                    if let Some(stream) = self.streams.get_mut(&key) {
-                        stream.unprepared = false;
-                    }
-                }
-                Err(error) => tracing::error!(%key, %error, "sliding windows can't be made ready"),
+            if self.prepare_stream(&key) {
+                self.unprepared.push_front(key);
+            } else if let Some(stream) = self.streams.get_mut(&key) {
+                stream.unprepared = false;
             }
         }
         self.metrics.stage("settle", started.elapsed().as_secs_f64());
@@ -155,8 +151,8 @@ impl Pipeline {
     }
 
     /// One piece of work for each model; whether there was any.
-    fn prepare_stream(&mut self, key: &StreamKey) -> Result<bool, graph::RunError> {
-        let Some(stream) = self.streams.get_mut(key) else { return Ok(false) };
+    fn prepare_stream(&mut self, key: &StreamKey) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
         let is_final = stream.history.newest().is_some_and(|bar| bar.is_final);
         let mut worked = false;
         for Served { deployment, live, place, .. } in &mut stream.served {
@@ -165,10 +161,14 @@ impl Pipeline {
                 *place = slides.place();
             }
             if let Some(place) = place {
-                worked |= slides.prepare(place, live, is_final)?;
+                // After a failure the place is cold, and tried again behind the next bar.
+                worked |= slides.prepare(place, live, is_final).unwrap_or_else(|error| {
+                    tracing::error!(%key, %error, "sliding windows can't be made ready");
+                    false
+                });
             }
         }
-        Ok(worked)
+        worked
     }
 
     /// Lets old segments go, but for what the streams that still move need to be rebuilt.
@@ -596,11 +596,16 @@ pub fn feed(
         Change::Newest => live.forget_after(count.saturating_sub(1)),
         Change::Next | Change::Nothing => {}
     }
+    // Snapshots that the change made void are replaced.
+    let changed = match change {
+        Change::Older(index) => index,
+        Change::Newest => count.saturating_sub(1),
+        Change::Next | Change::Nothing => u64::MAX,
+    };
     let attempt = if *epoch != *current || !live.is_open() {
-        reopen(live, features.as_mut(), &apply, history.series.as_slice(), count)
+        reopen(live, features.as_mut(), &apply, history.series.as_slice(), count, changed)
     } else {
         history::feed(live, features.as_mut(), &apply, history, change)
-            .map(|(f, s)| (f, s.into_iter().collect()))
     };
     *epoch = *current;
     let error = match attempt {
@@ -617,7 +622,7 @@ pub fn feed(
             *epoch = deployment.epoch;
             let Deployment { normaliser, features, .. } = &mut *deployment;
             let apply = |row: &mut [f32]| normaliser.apply(row);
-            reopen(live, features.as_mut(), &apply, history.series.as_slice(), count)
+            reopen(live, features.as_mut(), &apply, history.series.as_slice(), count, changed)
         });
         match again {
             Ok((fed, snapshots)) => {
@@ -636,16 +641,18 @@ pub fn feed(
     (Err(error), start.into_iter().collect())
 }
 
-/// From the newest usable snapshot, or anew with the bars at hand.
+/// From the newest usable snapshot, or anew with the bars at hand; and the snapshots to be stored, among them
+/// those behind the bar at the index `changed`.
 pub fn reopen(
     live: &mut Live,
     features: &mut dyn market::Features,
     apply: &dyn Fn(&mut [f32]),
     bars: &[Bar],
     count: u64,
+    changed: u64,
 ) -> Result<(Fed, Vec<Snapshot>), FeatureError> {
     if live.reopen(features, apply, bars, count)? {
-        return Ok((live.fed(), Vec::new()));
+        return Ok((live.fed(), live.snapshots_after(changed)));
     }
     live.skip(features, count - bars.len() as u64)?;
     for bar in bars {

@@ -306,7 +306,7 @@ fn reopen_and_predict(
     };
     let last_position = pipeline.spool.next_position().saturating_sub(1);
     let (mut fed, snapshots) =
-        pipeline::reopen(live, deployment.features.as_mut(), &apply, start.known, start.count)?;
+        pipeline::reopen(live, deployment.features.as_mut(), &apply, start.known, start.count, u64::MAX)?;
     records.extend(snapshots.iter().map(|s| snapshot_record(deployment, s, last_position)));
     let skipped = start.known.len();
     let mut silent = false;

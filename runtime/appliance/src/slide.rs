@@ -43,14 +43,19 @@ impl Slides {
         let now = live.version();
         let before = place.taken;
         let follows = now.starts == before.starts && now.rows == before.rows + 1 && now.edits == before.edits;
+        // Cold, should the plan fail halfway.
+        let settled = std::mem::replace(&mut place.settled, true);
+        place.taken = RowsVersion::default();
+        let (index, row) = (place.index, live.newest_row());
         let full = if now.rows == 1 && now.edits == 0 {
-            self.plan.reset(place.index);
-            self.plan.push(place.index, live.newest_row(), &mut self.output)?
+            self.plan.reset(index);
+            self.plan.push(index, row, &mut self.output)?
         } else if follows {
-            self.plan.push(place.index, live.newest_row(), &mut self.output)?
-        } else if !place.settled && now == (RowsVersion { edits: before.edits + 1, ..before }) {
-            self.plan.replace(place.index, live.newest_row(), &mut self.output)?
+            self.plan.push(index, row, &mut self.output)?
+        } else if !settled && now == (RowsVersion { edits: before.edits + 1, ..before }) {
+            self.plan.replace(index, row, &mut self.output)?
         } else {
+            (place.taken, place.settled) = (before, settled);
             return Ok(None);
         };
         (place.taken, place.settled) = (now, false);
@@ -76,19 +81,20 @@ impl Slides {
         }
         let Some(rows) = live.window() else { return Ok(false) };
         let oldest = now.rows.saturating_sub(self.window as u64);
-        let taken = &mut place.taken;
+        // Cold, should the plan fail halfway.
+        let mut taken = std::mem::take(&mut place.taken);
         if (taken.starts, taken.edits) != (now.starts, now.edits)
             || taken.rows < oldest
             || taken.rows > now.rows
         {
             self.plan.reset(place.index);
-            *taken = RowsVersion { rows: oldest, ..now };
+            taken = RowsVersion { rows: oldest, ..now };
         }
         let at = (taken.rows - oldest) as usize;
         let width = rows.len() / self.window;
         self.plan.push(place.index, &rows[at * width..(at + 1) * width], &mut self.output)?;
         taken.rows += 1;
-        place.settled = false;
+        (place.taken, place.settled) = (taken, false);
         if taken.rows < now.rows || newest_is_final {
             self.plan.settle(place.index)?;
             place.settled = true;

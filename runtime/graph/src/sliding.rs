@@ -79,10 +79,11 @@ fn baked(graph: &Graph) -> Result<Graph, String> {
     }
     graph.states.clear();
     graph.updates.clear();
-    if graph.outputs.iter().any(|(name, _)| name == "prediction") {
+    if graph.outputs.len() > 1 {
         graph.outputs.retain(|(name, _)| name == "prediction");
-    } else {
-        graph.outputs.truncate(1);
+    }
+    if graph.outputs.is_empty() {
+        return Err("the graph has no output named \"prediction\"".into());
     }
     rewrite::inference(&graph).map_err(|e| e.to_string())
 }
@@ -179,6 +180,10 @@ impl<'a> Splitter<'a> {
     /// A recurrent layer over rows that all count, or over the sequence of the layer below.
     fn layer(&mut self, node: &Node, parts: &[Part]) -> Result<Part, String> {
         let whole = (0, self.window as isize - 1);
+        let steps = self.graph.shape(node.inputs[0]).dims()[1];
+        if steps != Dim::Fixed(self.window) {
+            return Err(format!("the layer reads {steps} steps, not the window's {}", self.window));
+        }
         match &parts[0] {
             Part::Rows { value, shift: 0, valid } if *valid == whole && self.layers.is_empty() => {
                 self.layers_read = Some(*value);
@@ -249,7 +254,7 @@ impl<'a> Splitter<'a> {
                 Op::Slice { axis: 1, start, end } => return Ok(moved(*start, 1, end - start)),
                 Op::Pad { axis: 1, before, after } => return Ok(moved(*before, -1, len + before + after)),
                 Op::Reshape { shape }
-                    if shape.dims().get(1) != Some(&Dim::Fixed(len)) || shape.rank() < 3 =>
+                    if shape.rank() < 3 || shape.dims()[..2] != [Dim::Batch(1), Dim::Fixed(len)] =>
                 {
                     return self.leave_time(node, len, parts);
                 }
@@ -293,7 +298,7 @@ impl<'a> Splitter<'a> {
         let (Part::Rows { value, shift, valid }, Op::Reshape { shape }) = (&parts[0], &node.op) else {
             return Err("it mixes places".into());
         };
-        if len != 1 {
+        if len != 1 || shape.dims().first() != Some(&Dim::Batch(1)) {
             return Err("it mixes places of the window".into());
         }
         if !(valid.0 <= 0 && valid.1 >= 0) {

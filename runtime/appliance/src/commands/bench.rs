@@ -194,10 +194,10 @@ impl Subject {
         let one = |index: usize| -> Result<Histogram<u64>, String> {
             let core = cores.get(index % cores.len().max(1));
             core.map(|core| core_affinity::set_for_current(*core));
-            let cpu = Cpu::new(CpuOptions { threads: 1, ..options.clone() }).map_err(|e| e.to_string());
-            let plan = cpu.and_then(|cpu| self.sliding(&cpu.at(self.cpu.precision())));
             barrier.wait();
-            self.drive(plan?.as_mut(), length, Timed::Push)
+            let one = Cpu::new(CpuOptions { threads: 1, ..options.clone() }).map_err(|e| e.to_string())?;
+            let mut plan = self.sliding(&one.at(self.cpu.precision()))?;
+            self.drive(plan.as_mut(), length, Timed::Push)
         };
         let found: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..count).map(|index| scope.spawn(move || one(index))).collect();

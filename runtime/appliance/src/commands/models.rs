@@ -28,11 +28,17 @@ fn store_as(parts: &Parts, args: &StoreAs) -> Result<(), String> {
     let error = parts.precision_error(&manifest, &graph, stored)?;
     let name = precision::of(stored).name();
     let of = format!("{}/{}", manifest.name, manifest.version);
-    if stored != registry::Precision::F32 && error == 0.0 {
+    let recurrent = |node: &graph::Node| matches!(node.op, graph::Op::Lstm { .. } | graph::Op::Gru { .. });
+    if stored != registry::Precision::F32 && !graph.nodes.iter().any(recurrent) {
         return Err(format!("{of} has no recurrent layer, and nothing else is stored otherwise than in f32"));
     }
+    if !error.is_finite() {
+        return Err(format!(
+            "in {name} {of} gives what isn't a number where it gives one in f32, or the reverse"
+        ));
+    }
     let tolerance = args.tolerance.unwrap_or(manifest.serving.device_tolerance);
-    if !(error <= tolerance) {
+    if error > tolerance || tolerance.is_nan() {
         return Err(format!(
             "in {name} the outputs of {of} differ from f32 by up to {error:.2e} standard deviations of the label, and \
              {tolerance:.2e} are taken: if so much is right, say --tolerance {:.0e}",

@@ -208,69 +208,87 @@ fn restarted(stored: &[Stored], features: &mut Averages) -> (Live, History) {
     (live, scanned.history)
 }
 
+/// Twice a revision that replays past a stored snapshot, and at once another of the newest bar.
+#[test]
+fn revisions_before_a_snapshot_leave_one_for_the_restart() {
+    let nexts = |n: usize| std::iter::repeat_n(Act::Next { price: 7 }, n);
+    let revised = |back| [Act::Older { back, price: 9 }, Act::Newest { price: 3 }];
+    let acts =
+        nexts(67).chain(revised(3)).chain(nexts(62)).chain(revised(1)).chain(nexts(20)).chain([Act::Restart]);
+    check_disturbed(acts.collect()).unwrap();
+}
+
 proptest! {
     #[test]
     fn a_disturbed_stream_equals_an_undisturbed_one(acts in acts()) {
-        let mut features = Averages::new();
-        let mut live = empty_live();
-        let mut history = History::new(key(), history::capacity_bars(3, WINDOW, KEEP));
-        let mut all: Vec<Bar> = Vec::new();
-        let mut stored: Vec<Stored> = Vec::new();
-        let start = live.skip(&mut features, 0).unwrap();
-        let mut next = 0u64;
-        let mut first_snapshot = Some(start);
-        for act in acts {
-            let price = |p: u16| 1.0 + f64::from(p);
-            let changed = match act {
-                Act::Next { price: p } => {
-                    next += 1;
-                    bar(next, 0, true, price(p))
-                }
-                Act::Forming { price: p } => {
-                    next += 1;
-                    bar(next, 0, false, price(p))
-                }
-                Act::Newest { price: p } => {
-                    let Some(b) = all.last() else { continue };
-                    bar(next, b.revision + 1, true, price(p))
-                }
-                Act::Older { back, price: p } => {
-                    let Some(i) = all.len().checked_sub(1 + usize::from(back)) else { continue };
-                    bar(i as u64 + 1, all[i].revision + 1, true, price(p))
-                }
-                Act::LoseInstance => {
-                    features.rebuild().unwrap();
-                    live.lost();
-                    let count = history.count;
-                    prop_assert!(live.reopen(&mut features, &identity, history.series.as_slice(), count).unwrap());
-                    prop_assert_eq!(live.window().map(<[f32]>::to_vec), undisturbed(&all));
-                    continue;
-                }
-                Act::Restart => {
-                    if stored.is_empty() {
-                        continue;
-                    }
-                    features = Averages::new();
-                    (live, history) = restarted(&stored, &mut features);
-                    prop_assert_eq!(live.window().map(<[f32]>::to_vec), undisturbed(&all));
-                    continue;
-                }
-            };
-            let change = history.accept(changed.clone()).unwrap();
-            match change {
-                Change::Next => all.push(changed.clone()),
-                Change::Newest => *all.last_mut().unwrap() = changed.clone(),
-                Change::Older(index) => all[index as usize] = changed.clone(),
-                Change::Nothing => continue,
-            }
-            stored.push(Stored::Bar(changed));
-            stored.extend(first_snapshot.take().map(Stored::Snapshot));
-            let (_, snapshot) = history::feed(&mut live, &mut features, &identity, &mut history, change).unwrap();
-            stored.extend(snapshot.map(Stored::Snapshot));
-            prop_assert_eq!(live.window().map(<[f32]>::to_vec), undisturbed(&all));
-            prop_assert_eq!(live.count(), all.len() as u64);
-        }
+        check_disturbed(acts)?;
     }
+}
+
+fn check_disturbed(acts: Vec<Act>) -> Result<(), TestCaseError> {
+    let mut features = Averages::new();
+    let mut live = empty_live();
+    let mut history = History::new(key(), history::capacity_bars(3, WINDOW, KEEP));
+    let mut all: Vec<Bar> = Vec::new();
+    let mut stored: Vec<Stored> = Vec::new();
+    let start = live.skip(&mut features, 0).unwrap();
+    let mut next = 0u64;
+    let mut first_snapshot = Some(start);
+    for act in acts {
+        let price = |p: u16| 1.0 + f64::from(p);
+        let changed = match act {
+            Act::Next { price: p } => {
+                next += 1;
+                bar(next, 0, true, price(p))
+            }
+            Act::Forming { price: p } => {
+                next += 1;
+                bar(next, 0, false, price(p))
+            }
+            Act::Newest { price: p } => {
+                let Some(b) = all.last() else { continue };
+                bar(next, b.revision + 1, true, price(p))
+            }
+            Act::Older { back, price: p } => {
+                let Some(i) = all.len().checked_sub(1 + usize::from(back)) else { continue };
+                bar(i as u64 + 1, all[i].revision + 1, true, price(p))
+            }
+            Act::LoseInstance => {
+                features.rebuild().unwrap();
+                live.lost();
+                let count = history.count;
+                prop_assert!(
+                    live.reopen(&mut features, &identity, history.series.as_slice(), count).unwrap()
+                );
+                prop_assert_eq!(live.window().map(<[f32]>::to_vec), undisturbed(&all));
+                continue;
+            }
+            Act::Restart => {
+                if stored.is_empty() {
+                    continue;
+                }
+                features = Averages::new();
+                (live, history) = restarted(&stored, &mut features);
+                prop_assert_eq!(live.window().map(<[f32]>::to_vec), undisturbed(&all));
+                continue;
+            }
+        };
+        let change = history.accept(changed.clone()).unwrap();
+        match change {
+            Change::Next => all.push(changed.clone()),
+            Change::Newest => *all.last_mut().unwrap() = changed.clone(),
+            Change::Older(index) => all[index as usize] = changed.clone(),
+            Change::Nothing => continue,
+        }
+        stored.push(Stored::Bar(changed));
+        stored.extend(first_snapshot.take().map(Stored::Snapshot));
+        let (_, snapshots) =
+            history::feed(&mut live, &mut features, &identity, &mut history, change).unwrap();
+        stored.extend(snapshots.into_iter().map(Stored::Snapshot));
+        prop_assert_eq!(live.window().map(<[f32]>::to_vec), undisturbed(&all));
+        prop_assert_eq!(live.count(), all.len() as u64);
+    }
+    Ok(())
 }
 
 #[test]

@@ -200,6 +200,28 @@ fn what_cannot_slide_says_why() {
         head(b, y, FEATURES)
     });
     assert!(why(positions).contains("place to place"));
+    let longer = model(|b, x| {
+        let y = b.pad(x, 1, 0, 1).unwrap();
+        let y = lstm(b, y, "a", 5, Keep::Last);
+        head(b, y, 5)
+    });
+    assert!(why(longer).contains("9 steps"), "zeros behind the window are steps too");
+    let halves = model(|b, x| {
+        let y = convolution(b, x, 4, 1);
+        let y = b.reshape(y, Shape::new([Dim::Batch(2), Dim::Fixed(WINDOW), Dim::Fixed(2)])).unwrap();
+        let step = b.slice(y, 1, WINDOW - 1, WINDOW).unwrap();
+        b.reshape(step, Shape::batch(&[4])).unwrap()
+    });
+    assert!(why(halves).contains("mixes places"), "a place holds halves of others");
+    let two = {
+        let mut b = Builder::new();
+        let x = b.input("x", Shape::batch(&[WINDOW, FEATURES])).unwrap();
+        let y = last(&mut b, x, FEATURES);
+        b.output("one", y).unwrap();
+        b.output("two", y).unwrap();
+        b.finish().unwrap()
+    };
+    assert!(why(two).contains("named \"prediction\""));
     let good = model(|b, x| {
         let y = last(b, x, FEATURES);
         head(b, y, FEATURES)

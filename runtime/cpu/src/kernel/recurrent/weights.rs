@@ -76,7 +76,9 @@ impl Packed {
         let mut scales = vec![0.0; columns];
         if precision == Precision::Int8 {
             for row in source.chunks_exact(columns) {
-                scales.iter_mut().zip(row).for_each(|(scale, w)| *scale = f32::max(*scale, w.abs()));
+                // What isn't a number must reach the scale: codes can't hold it.
+                let wider = |scale: f32, w: f32| if w.abs() > scale || w.is_nan() { w.abs() } else { scale };
+                scales.iter_mut().zip(row).for_each(|(scale, w)| *scale = wider(*scale, *w));
             }
             scales.iter_mut().for_each(|scale| *scale /= 127.0);
             packed.scales.resize(order.row());
