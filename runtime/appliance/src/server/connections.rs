@@ -24,8 +24,8 @@ pub struct Connections {
 pub struct Activity {
     started: Instant,
     busy: AtomicBool,
-    /// Milliseconds since the server's start.
-    last_ms: AtomicU64,
+    /// Nanoseconds since the server's start: many connections come within a millisecond.
+    last_ns: AtomicU64,
     /// 0, or a [`Told`].
     told: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -58,7 +58,7 @@ impl Connections {
         let activity = Arc::new(Activity {
             started: self.started,
             busy: AtomicBool::new(false),
-            last_ms: AtomicU64::new(self.started.elapsed().as_millis() as u64),
+            last_ns: AtomicU64::new(self.started.elapsed().as_nanos() as u64),
             told: AtomicU8::new(0),
             waker: Mutex::default(),
         });
@@ -67,7 +67,7 @@ impl Connections {
             let idle = open.1.iter().filter(|(_, a)| !a.busy.load(Ordering::Acquire));
             // All busy: the new one itself has to go.
             let victim =
-                idle.min_by_key(|(_, a)| a.last_ms.load(Ordering::Acquire)).map(|(&id, a)| (id, a.clone()));
+                idle.min_by_key(|(_, a)| a.last_ns.load(Ordering::Acquire)).map(|(&id, a)| (id, a.clone()));
             match victim {
                 Some((id, victim)) => {
                     open.1.remove(&id);
@@ -157,8 +157,8 @@ impl Activity {
 impl Busy<'_> {
     /// Idle since then.
     pub fn until(self, now: Instant) {
-        let ms = now.saturating_duration_since(self.0.started).as_millis() as u64;
-        self.0.last_ms.store(ms, Ordering::Release);
+        let ns = now.saturating_duration_since(self.0.started).as_nanos() as u64;
+        self.0.last_ns.store(ns, Ordering::Release);
     }
 }
 
