@@ -1,5 +1,6 @@
-//! The open connections. At the limit a new one pushes out the one that has been idle longest, so that a
-//! flood of idle connections can't keep a trading server out.
+//! The open connections. At the limit a new one pushes out one that is idle: first those that never asked for
+//! anything, then the one that has been idle longest, so that a flood of idle connections can't keep a trading
+//! server out.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -24,6 +25,8 @@ pub struct Connections {
 pub struct Activity {
     started: Instant,
     busy: AtomicBool,
+    /// Whether it ever was busy.
+    asked: AtomicBool,
     /// Nanoseconds since the server's start: many connections come within a millisecond.
     last_ns: AtomicU64,
     /// 0, or a [`Told`].
@@ -58,6 +61,7 @@ impl Connections {
         let activity = Arc::new(Activity {
             started: self.started,
             busy: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
             last_ns: AtomicU64::new(self.started.elapsed().as_nanos() as u64),
             told: AtomicU8::new(0),
             waker: Mutex::default(),
@@ -66,8 +70,8 @@ impl Connections {
         if open.1.len() >= self.limit {
             let idle = open.1.iter().filter(|(_, a)| !a.busy.load(Ordering::Acquire));
             // All busy: the new one itself has to go.
-            let victim =
-                idle.min_by_key(|(_, a)| a.last_ns.load(Ordering::Acquire)).map(|(&id, a)| (id, a.clone()));
+            let worth = |a: &Activity| (a.asked.load(Ordering::Acquire), a.last_ns.load(Ordering::Acquire));
+            let victim = idle.min_by_key(|(_, a)| worth(a)).map(|(&id, a)| (id, a.clone()));
             match victim {
                 Some((id, victim)) => {
                     open.1.remove(&id);
@@ -150,6 +154,7 @@ impl Activity {
 
     pub fn busy(&self) -> Busy<'_> {
         self.busy.store(true, Ordering::Release);
+        self.asked.store(true, Ordering::Release);
         Busy(self)
     }
 }
@@ -171,6 +176,21 @@ impl Drop for Busy<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn those_that_never_asked_go_first() {
+        let connections = Arc::new(Connections::new(3, Arc::new(Metrics::default())));
+        let mut working = connections.open();
+        drop(working.activity().busy());
+        let (mut silent, mut newer) = (connections.open(), connections.open());
+        let (_fourth, _fifth) = (connections.open(), connections.open());
+        assert_eq!((silent.told().await, newer.told().await), (Told::Leave, Told::Leave));
+        let wait = std::time::Duration::from_millis(20);
+        assert!(
+            tokio::time::timeout(wait, working.told()).await.is_err(),
+            "idle for longest, but it has worked"
+        );
+    }
 
     #[tokio::test]
     async fn the_longest_idle_makes_room_and_a_busy_one_stays() {
