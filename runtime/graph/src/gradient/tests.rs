@@ -108,7 +108,12 @@ fn compare(
         }
         let largest = computed.iter().fold(1.0f64, |a, b| a.max(b.abs()));
         for (element, rule) in computed.iter().enumerate() {
-            let difference = central_difference(graph, data, input, element);
+            let mut difference = central_difference(graph, data, input, element, STEP);
+            if (difference - rule).abs() > TOLERANCE * largest {
+                // Where the third derivative is large: half the step, extrapolated (Richardson 1911).
+                let half = central_difference(graph, data, input, element, STEP / 2.0);
+                difference = (4.0 * half - difference) / 3.0;
+            }
             assert!(
                 (difference - rule).abs() <= TOLERANCE * largest,
                 "{name}: input {input}, element {element}: rule {rule}, difference {difference}"
@@ -117,13 +122,13 @@ fn compare(
     }
 }
 
-fn central_difference(graph: &Graph, data: &[Vec<f64>], input: usize, element: usize) -> f64 {
+fn central_difference(graph: &Graph, data: &[Vec<f64>], input: usize, element: usize, step: f64) -> f64 {
     let at = |sign: f64| {
         let mut moved = data.to_vec();
-        moved[input][element] += sign * STEP;
+        moved[input][element] += sign * step;
         loss_at(graph, &moved)
     };
-    (at(1.0) - at(-1.0)) / (2.0 * STEP)
+    (at(1.0) - at(-1.0)) / (2.0 * step)
 }
 
 #[test]
