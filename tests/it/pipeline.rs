@@ -214,7 +214,7 @@ fn disturbed(setup: &Setup, places: usize, seed: u64) -> (Vec<(u64, u32)>, u64) 
 }
 
 fn slid_windows(p: &Pipeline) -> u64 {
-    p.metrics.windows.get_or_create(&::appliance::metrics::Computed { window: "sliding" }).get()
+    p.metrics.sliding.get()
 }
 
 #[test]

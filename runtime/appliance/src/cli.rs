@@ -186,10 +186,11 @@ pub struct Replay {
 #[command(after_help = "\
 What the lines mean:
   push              a row arrives, its prediction is there; back to back, each after the work of the last is done
-  push, sparse      the same with one row each --every-ms, when caches have gone cold; from the due time
+  push, one each …  the same with one row each --every-ms, when the core has slept in between; from the due time
   push and settle   the above with all work that a row leaves: the shortest interval that ticks can keep up
   whole window      the prediction of a window that nothing is known of
-  batch             256 such windows at once, the time of each
+  batch of 256      so many such windows at once, the time of each
+  push, … instances so many streams at once; all their pushes
 Instances are independent streams, each on a thread of its own that is pinned to a core.")]
 pub struct Bench {
     /// Model: "name" or "name/version". Otherwise the first of the deployments.
@@ -200,12 +201,13 @@ pub struct Bench {
     /// Milliseconds between the rows of the sparse feed.
     #[arg(long, default_value_t = 10.0)]
     pub every_ms: f64,
-    /// Measure 1, 2, … up to so many instances at once; 0: as many as there are cores.
+    /// Measure 2, 3, … up to so many instances at once; 0: as many as there are cores.
     #[arg(long, default_value_t = 0)]
     pub instances: usize,
     /// Draw the distributions into this file.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+    /// Print the figures as JSON.
     #[arg(long)]
     pub json: bool,
 }

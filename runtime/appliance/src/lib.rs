@@ -4,6 +4,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod deployment;
+pub mod feed;
 pub mod history;
 pub mod ingest;
 pub mod live;

@@ -29,9 +29,8 @@ pub struct Device {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct Computed {
-    /// "sliding" or "whole".
-    pub window: &'static str,
+struct Computed {
+    window: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -67,7 +66,9 @@ pub struct Metrics {
     pub bars: Family<Outcome, Counter>,
     pub requests: Family<Route, Counter>,
     pub predictions: Family<Device, Counter>,
-    pub windows: Family<Computed, Counter>,
+    /// Windows computed as one step of a sliding one, and whole.
+    pub sliding: Counter,
+    pub whole: Counter,
     pub abstained: Family<Failure, Counter>,
     /// queue, features, compute, write, sync, visible (from the bar's arrival), settle.
     pub stages: Seconds,
@@ -91,8 +92,10 @@ impl Default for Metrics {
         r.register("http_requests", "Requests answered", requests.clone());
         let predictions = Family::default();
         r.register("predictions", "Predictions made", predictions.clone());
-        let windows = Family::default();
+        let windows = Family::<Computed, Counter>::default();
         r.register("windows", "Windows computed, as one step of a sliding one or whole", windows.clone());
+        let of_window = |window| windows.get_or_create_owned(&Computed { window });
+        let (sliding, whole) = (of_window("sliding"), of_window("whole"));
         let abstained = Family::default();
         r.register("abstentions", "Bars without a prediction, by plugin and reason", abstained.clone());
         let stages: Seconds = Family::new_with_constructor(seconds);
@@ -122,7 +125,8 @@ impl Default for Metrics {
             requests,
             poll,
             predictions,
-            windows,
+            sliding,
+            whole,
             abstained,
             stages,
             request_seconds,

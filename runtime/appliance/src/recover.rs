@@ -6,6 +6,7 @@ use market::{Bar, StreamKey, Timestamp};
 use store::{Entry, ModelName, PredictionRecord, Record, SnapshotRecord};
 
 use crate::deployment::Deployment;
+use crate::feed;
 use crate::history::{Change, History, Snapshots};
 use crate::live::{Fed, Live, Snapshot};
 use crate::pipeline::{self, Pipeline, Served, Shows};
@@ -306,7 +307,7 @@ fn reopen_and_predict(
     };
     let last_position = pipeline.spool.next_position().saturating_sub(1);
     let (mut fed, snapshots) =
-        pipeline::reopen(live, deployment.features.as_mut(), &apply, start.known, start.count, u64::MAX)?;
+        feed::reopen(live, deployment.features.as_mut(), &apply, start.known, start.count, u64::MAX)?;
     records.extend(snapshots.iter().map(|s| snapshot_record(deployment, s, last_position)));
     let skipped = start.known.len();
     let mut silent = false;

@@ -17,12 +17,13 @@ use crate::kernel::recurrent::weights::{Cell, Layer};
 use crate::ops::adamw::AdamW;
 use crate::ops::buffers::Buffers;
 use crate::ops::fused::{Fused, Kernel, plain};
-use crate::ops::gru::{self, GruBackward, GruForward, GruSizes};
-use crate::ops::lstm::{LstmBackward, LstmForward, LstmSizes, Weights};
+use crate::ops::gru::{self, GruBackward, GruForward};
+use crate::ops::lstm::{LstmBackward, LstmForward, Weights};
 use crate::ops::matmul::MatMul;
 use crate::ops::normalise::LayerNormBackward;
 use crate::ops::plain_kernel;
 use crate::ops::recurrent::{self, Recurrent};
+use crate::ops::shards::Sizes;
 use crate::pool::{Pool, Spare};
 use crate::precision::Precision;
 
@@ -182,22 +183,22 @@ impl Lowering<'_, '_> {
             }
             Op::Lstm { .. } | Op::Gru { .. } => self.recurrent(id, node),
             Op::LstmForward => {
-                let (pool, sizes) = (self.context.pool.clone(), self.lstm_sizes(node)?);
+                let (pool, sizes) = (self.context.pool.clone(), self.recurrent_sizes(node)?);
                 let weights = self.lstm_weights(node, sizes)?;
                 self.fuse(id, node, LstmForward { path, pool, sizes, weights, spare: Spare::default() })
             }
             Op::LstmBackward => {
-                let (pool, sizes) = (self.context.pool.clone(), self.lstm_sizes(node)?);
+                let (pool, sizes) = (self.context.pool.clone(), self.recurrent_sizes(node)?);
                 let wants_dx = uses(self.context.graph, Value { node: id, slot: 0 });
                 self.fuse(id, node, LstmBackward { path, pool, sizes, wants_dx, buffers: Mutex::default() })
             }
             Op::GruForward => {
-                let (pool, sizes) = (self.context.pool.clone(), self.gru_sizes(node)?);
+                let (pool, sizes) = (self.context.pool.clone(), self.recurrent_sizes(node)?);
                 let weights = self.gru_weights(node, sizes)?;
                 self.fuse(id, node, GruForward { path, pool, sizes, weights, spare: Spare::default() })
             }
             Op::GruBackward => {
-                let (pool, sizes) = (self.context.pool.clone(), self.gru_sizes(node)?);
+                let (pool, sizes) = (self.context.pool.clone(), self.recurrent_sizes(node)?);
                 let wants_dx = uses(self.context.graph, Value { node: id, slot: 0 });
                 self.fuse(id, node, GruBackward { path, pool, sizes, wants_dx, buffers: Mutex::default() })
             }
@@ -305,12 +306,12 @@ impl Lowering<'_, '_> {
     }
 
     /// x is the first input, U the third.
-    fn lstm_sizes(&self, node: &Node) -> TractResult<LstmSizes> {
+    fn recurrent_sizes(&self, node: &Node) -> TractResult<Sizes> {
         let (x, u) = (self.of(node.inputs[0])?, self.of(node.inputs[2])?);
-        Ok(LstmSizes { batch: x[0], steps: x[1], features: x[2], hidden: u[0] })
+        Ok(Sizes { batch: x[0], steps: x[1], features: x[2], hidden: u[0] })
     }
 
-    fn lstm_weights(&mut self, node: &Node, sizes: LstmSizes) -> TractResult<Weights> {
+    fn lstm_weights(&mut self, node: &Node, sizes: Sizes) -> TractResult<Weights> {
         let key = [node.inputs[1], node.inputs[2], node.inputs[3]];
         if let Some(packed) = self.context.packs.lstm.get(&key) {
             return Ok(Weights::Fixed(packed.clone()));
@@ -328,13 +329,7 @@ impl Lowering<'_, '_> {
         Ok(Weights::Fixed(packed))
     }
 
-    /// As [`lstm_sizes`](Self::lstm_sizes).
-    fn gru_sizes(&self, node: &Node) -> TractResult<GruSizes> {
-        let LstmSizes { batch, steps, features, hidden } = self.lstm_sizes(node)?;
-        Ok(GruSizes { batch, steps, features, hidden })
-    }
-
-    fn gru_weights(&mut self, node: &Node, sizes: GruSizes) -> TractResult<gru::Weights> {
+    fn gru_weights(&mut self, node: &Node, sizes: Sizes) -> TractResult<gru::Weights> {
         let key = [node.inputs[1], node.inputs[2], node.inputs[3], node.inputs[4]];
         if let Some(packed) = self.context.packs.gru.get(&key) {
             return Ok(gru::Weights::Fixed(packed.clone()));

@@ -3,50 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fused::Kernel;
+use super::shards::{Sizes, add_up};
 use crate::isa::Path;
 use crate::kernel::gru::{GruOutput, GruScratch, GruWeights, gru_forward};
 use crate::kernel::gru_backward::{GruGradients, GruTrace, TransposedWeights, gru_backward};
 use crate::pool::{Pool, Spare};
-
-/// Below so many rows the batch isn't split.
-const SPLIT_ROWS_MIN: usize = 16;
-/// At most so many rows make one task of the forward.
-const FORWARD_ROWS_MAX: usize = 64;
-/// So many rows make one shard of the backward, whose shards' sums are added up in order.
-const BACKWARD_ROWS: usize = 32;
-const BACKWARD_SHARDS_MAX: usize = 8;
-
-/// The sizes of x `[batch, steps, features]` and of the hidden state.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct GruSizes {
-    pub(crate) batch: usize,
-    pub(crate) steps: usize,
-    pub(crate) features: usize,
-    pub(crate) hidden: usize,
-}
-
-impl GruSizes {
-    fn inputs(&self) -> (usize, usize) {
-        (self.features, self.hidden)
-    }
-
-    /// Rows of one forward task. Rows don't depend on each other, so any split gives the same bits.
-    fn forward_rows(&self, threads: usize) -> usize {
-        if self.batch < SPLIT_ROWS_MIN {
-            return self.batch;
-        }
-        let tasks = self.batch.div_ceil(threads * FORWARD_ROWS_MAX) * threads;
-        self.batch.div_ceil(tasks)
-    }
-
-    /// Rows of one backward shard: by the batch alone, since the split decides the order of the sums.
-    fn backward_rows(&self) -> usize {
-        if self.batch < SPLIT_ROWS_MIN {
-            return self.batch;
-        }
-        self.batch.div_ceil(self.batch.div_ceil(BACKWARD_ROWS).clamp(2, BACKWARD_SHARDS_MAX))
-    }
-}
 
 /// Weights that never change, or a place to pack those of each run.
 #[derive(Debug)]
@@ -74,7 +35,7 @@ impl Weights {
 pub(crate) struct GruForward {
     pub(crate) path: Path,
     pub(crate) pool: Arc<Pool>,
-    pub(crate) sizes: GruSizes,
+    pub(crate) sizes: Sizes,
     pub(crate) weights: Weights,
     pub(crate) spare: Spare<GruScratch>,
 }
@@ -85,7 +46,7 @@ impl Kernel for GruForward {
     }
 
     fn run(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) {
-        let GruSizes { steps, features, hidden, .. } = self.sizes;
+        let Sizes { steps, features, hidden, .. } = self.sizes;
         let [h, gates, q] = outputs else { panic!("gru_forward has three outputs") };
         let rows = self.sizes.forward_rows(self.pool.threads());
         let sequence = rows * steps * hidden;
@@ -108,7 +69,7 @@ impl Kernel for GruForward {
 pub(crate) struct GruBackward {
     pub(crate) path: Path,
     pub(crate) pool: Arc<Pool>,
-    pub(crate) sizes: GruSizes,
+    pub(crate) sizes: Sizes,
     /// Whether anything uses dx; zeros are written where nothing does.
     pub(crate) wants_dx: bool,
     pub(crate) buffers: Mutex<BackwardBuffers>,
@@ -128,7 +89,7 @@ impl Kernel for GruBackward {
     fn run(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) {
         let [x, w, u, h, gates, q, dh] = *inputs else { panic!("gru_backward takes seven inputs") };
         let [dx, dw, du, db, dc] = outputs else { panic!("gru_backward has five outputs") };
-        let GruSizes { batch, steps, features, hidden } = self.sizes;
+        let Sizes { batch, steps, features, hidden } = self.sizes;
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let BackwardBuffers { weights, shards } = &mut *buffers;
         weights.pack(self.path, self.sizes.inputs(), self.wants_dx.then_some(w), u);
@@ -163,16 +124,5 @@ impl Kernel for GruBackward {
         add_up(shards.iter().map(|shard| &*shard.du), du);
         add_up(shards.iter().map(|shard| &*shard.db), db);
         add_up(shards.iter().map(|shard| &*shard.dc), dc);
-    }
-}
-
-/// The shards' parts, in their order.
-fn add_up<'a>(parts: impl Iterator<Item = &'a [f32]>, sum: &mut [f32]) {
-    for (index, part) in parts.enumerate() {
-        if index == 0 {
-            sum.copy_from_slice(part);
-        } else {
-            sum.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
-        }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod movement;
 pub(crate) mod normalise;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
+pub(crate) mod shards;
 
 use std::sync::{Arc, Mutex};
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fused::Kernel;
+use super::shards::forward_rows;
 use crate::isa::Path;
 use crate::kernel::recurrent::Stack;
 use crate::kernel::recurrent::batch::{BatchScratch, forward};
@@ -13,10 +14,6 @@ use crate::precision::Precision;
 
 /// Below so many rows each goes by itself through the stack, its layers in parallel.
 const ROWS_TOGETHER_MIN: usize = 4;
-/// Below so many rows the batch isn't split.
-const SPLIT_ROWS_MIN: usize = 16;
-/// At most so many rows make one task.
-const TASK_ROWS_MAX: usize = 64;
 
 /// Weights that never change, or a place for those of each run (of one layer).
 #[derive(Debug)]
@@ -66,7 +63,7 @@ impl Recurrent {
             }
             return;
         }
-        let rows = self.task_rows();
+        let rows = forward_rows(self.batch, self.pool.threads());
         let tasks: Vec<_> = h.chunks_mut(rows * h_row).enumerate().collect();
         self.pool.run(tasks, |(index, h)| {
             let (first, count) = (index * rows, h.len() / h_row);
@@ -81,15 +78,5 @@ impl Recurrent {
         let threads = self.pool.threads().min(stack.layers.len());
         self.pool.run(vec![(); threads], |()| window.work());
         window.copy(h);
-    }
-
-    /// Rows don't depend on each other, so any split gives the same bits.
-    fn task_rows(&self) -> usize {
-        if self.batch < SPLIT_ROWS_MIN {
-            return self.batch;
-        }
-        let threads = self.pool.threads();
-        let tasks = self.batch.div_ceil(threads * TASK_ROWS_MAX) * threads;
-        self.batch.div_ceil(tasks)
     }
 }
