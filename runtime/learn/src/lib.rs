@@ -10,6 +10,7 @@ pub mod bootstrap;
 pub mod checkpoint;
 pub mod dataset;
 pub mod evaluate;
+pub mod explain;
 pub mod fit;
 pub mod label;
 pub mod normalise;
