@@ -22,6 +22,7 @@ pub struct Raw {
     pub store: Store,
     pub plugins: Plugins,
     pub models: Models,
+    pub inference: Inference,
     pub device: Device,
     pub log: Log,
     pub deployments: Vec<Deployment>,
@@ -48,6 +49,7 @@ pub struct Server {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     pub body_bytes_max: usize,
+    pub infer_bytes_max: usize,
     pub lines_max: usize,
     pub connections_max: usize,
     pub header_timeout_ms: u64,
@@ -62,6 +64,7 @@ pub struct Routes {
     pub ingest: bool,
     pub poll: bool,
     pub predict: bool,
+    pub infer: bool,
     pub metrics: bool,
     pub status: bool,
 }
@@ -137,6 +140,13 @@ pub struct Models {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub struct Inference {
+    pub memory_bytes_max: usize,
+    pub queue_rows_max: usize,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Device {
     pub policy: String,
     pub threads: usize,
@@ -190,6 +200,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             body_bytes_max: 8 << 20,
+            infer_bytes_max: 64 << 20,
             lines_max: 10_000,
             connections_max: 1024,
             header_timeout_ms: 30_000,
@@ -202,7 +213,7 @@ impl Default for Limits {
 
 impl Default for Routes {
     fn default() -> Self {
-        Routes { ingest: true, poll: true, predict: true, metrics: true, status: true }
+        Routes { ingest: true, poll: true, predict: true, infer: true, metrics: true, status: true }
     }
 }
 
@@ -249,6 +260,12 @@ impl Default for Plugins {
 impl Default for Models {
     fn default() -> Self {
         Models { folder: "models".into() }
+    }
+}
+
+impl Default for Inference {
+    fn default() -> Self {
+        Inference { memory_bytes_max: 2 << 30, queue_rows_max: 65_536 }
     }
 }
 
@@ -387,10 +404,13 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         }
     };
     let l = &raw.server.limits;
-    let ranges: [(&str, u64, u64, u64); 23] = [
+    let ranges: [(&str, u64, u64, u64); 26] = [
         ("server.threads", raw.server.threads as u64, 1, 64),
         ("server.spin_us", raw.server.spin_us, 0, 1_000_000),
         ("server.limits.body_bytes_max", l.body_bytes_max as u64, 1024, 1 << 30),
+        ("server.limits.infer_bytes_max", l.infer_bytes_max as u64, 1024, 1 << 32),
+        ("inference.memory_bytes_max", raw.inference.memory_bytes_max as u64, 1 << 20, 1 << 50),
+        ("inference.queue_rows_max", raw.inference.queue_rows_max as u64, 1, 1 << 30),
         ("server.limits.lines_max", l.lines_max as u64, 1, 1_000_000),
         ("server.limits.connections_max", l.connections_max as u64, 1, 100_000),
         ("server.limits.header_timeout_ms", l.header_timeout_ms, 10, 3_600_000),

@@ -6,6 +6,7 @@ pub mod config;
 pub mod deployment;
 pub mod feed;
 pub mod history;
+pub mod inference;
 pub mod ingest;
 pub mod live;
 pub mod load;

@@ -2,6 +2,7 @@
 
 mod author;
 pub mod harness;
+mod infer;
 mod input;
 mod kill;
 mod limits;

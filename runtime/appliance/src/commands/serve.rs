@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::config::{DurabilityMode, Settings};
 use crate::deployment::Deployment;
+use crate::inference::Inference;
 use crate::load::{self, Parts};
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, PipelineOptions};
@@ -31,8 +32,10 @@ pub fn run(settings: Settings) -> Result<(), String> {
     if deployments.is_empty() {
         tracing::warn!("no deployments are configured: every bar will be refused");
     }
-    let models = deployments.iter().map(model_line).collect();
+    let models: Vec<ModelLine> = deployments.iter().map(model_line).collect();
     let for_predict = load::deployments(&parts, &settings, 0)?;
+    let pinned: Vec<_> = deployments.iter().map(|d| d.model.clone()).collect();
+    let inference = Arc::new(Inference::new(parts, &settings, &pinned));
 
     let memory = shared_memory::create(&settings)?;
     let visible = Visible::new(settings.raw.serving.clock, settings.raw.serving.predictions_in_memory);
@@ -68,6 +71,7 @@ pub fn run(settings: Settings) -> Result<(), String> {
         metrics,
         bars,
         predict: PredictQueue { sender: predict },
+        inference,
         models,
     });
 

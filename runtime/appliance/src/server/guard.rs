@@ -14,6 +14,8 @@ pub enum Right {
     Open,
     Poll,
     Ingest,
+    /// Always with a token.
+    Admin,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum Refusal {
     Host(String),
     Origin(String),
     Token,
+    /// No admin token is configured.
+    NoAdmin,
 }
 
 impl Refusal {
@@ -29,6 +33,7 @@ impl Refusal {
             Refusal::Host(_) => 421,
             Refusal::Origin(_) => 403,
             Refusal::Token => 401,
+            Refusal::NoAdmin => 403,
         }
     }
 
@@ -37,6 +42,9 @@ impl Refusal {
             Refusal::Host(host) => format!("host '{host}' is not served here: add it to server.hosts"),
             Refusal::Origin(origin) => format!("requests from the web page {origin} are refused"),
             Refusal::Token => "a token is needed: send 'Authorization: Bearer …'".into(),
+            Refusal::NoAdmin => {
+                "this changes what is served: set server.tokens.admin_file and send that token".into()
+            }
         }
     }
 }
@@ -57,6 +65,10 @@ pub fn check(settings: &Settings, via: Via, headers: &HeaderMap, right: Right) -
         Right::Open => None,
         Right::Poll => settings.poll_token.as_ref(),
         Right::Ingest => settings.ingest_token.as_ref(),
+        Right::Admin => match &settings.admin_token {
+            Some(token) => Some(token),
+            None => return Err(Refusal::NoAdmin),
+        },
     };
     let Some(token) = token else { return Ok(()) };
     let sent =

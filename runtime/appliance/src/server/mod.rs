@@ -6,6 +6,7 @@
 //! | `GET /v1/predictions/{symbol}`, `GET /v1/predictions` | poll | the newest, or all since a `seq` |
 //! | `POST /v1/predict` | predict | raw bars through a model |
 //! | `GET /v2/health/live`, `/v2/health/ready` | always | health |
+//! | `GET /v2`, `/v2/models/…`, `POST /v2/models/{m}/infer`, `/v2/repository/…` | infer | Open Inference Protocol |
 //! | `GET /metrics` | metrics | Prometheus |
 //! | `GET /`, `GET /openapi.json` | status | the status page, the API's description |
 
@@ -14,6 +15,7 @@ mod guard;
 mod page;
 mod routes;
 mod spin;
+mod v2;
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -29,6 +31,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Settings;
+use crate::inference::Inference;
 use crate::metrics::Metrics;
 use crate::queue::{BarQueue, PredictQueue};
 use crate::visible::Visible;
@@ -42,6 +45,7 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub bars: BarQueue,
     pub predict: PredictQueue,
+    pub inference: Arc<Inference>,
     /// "btc-1h-lstm/1" → what it says of itself, for the status page.
     pub models: Vec<ModelLine>,
 }

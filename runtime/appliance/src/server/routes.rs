@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
 use super::guard::{self, Right};
-use super::{Shared, Via, page};
+use super::{Shared, Via, page, v2};
 use crate::ingest::{self, BodyError};
 use crate::metrics::POLL;
 use crate::queue::{Outcome, PredictError, PredictJob, SendError};
@@ -23,16 +23,16 @@ use crate::visible::{Answer, Filter, Slot};
 
 pub type Reply = Response<Full<Bytes>>;
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
-fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
+pub(super) fn reply(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Reply {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-fn error(status: StatusCode, message: &str, members: &[(&str, String)]) -> Reply {
+pub(super) fn error(status: StatusCode, message: &str, members: &[(&str, String)]) -> Reply {
     reply(status, JSON, render::error(message, members))
 }
 
@@ -48,6 +48,7 @@ pub async fn answer(shared: &Shared, via: Via, request: Request<Body>) -> (Reply
 async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'static str, Reply) {
     let path = request.uri().path();
     let on = &shared.settings.raw.server.routes;
+    let v2 = if path.starts_with("/v2") { v2::Route::of(path) } else { None };
     let (route, enabled, method, right) = match path {
         "/v1/bars" => ("bars", on.ingest, Method::POST, Right::Ingest),
         "/v1/predict" => ("predict", on.predict, Method::POST, Right::Poll),
@@ -58,7 +59,13 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
         "/openapi.json" => ("openapi", on.status, Method::GET, Right::Open),
         "/" => ("status", on.status, Method::GET, Right::Poll),
         p if p.starts_with("/v1/predictions/") => (POLL, on.poll, Method::GET, Right::Poll),
-        _ => ("unknown", false, Method::GET, Right::Open),
+        _ => match &v2 {
+            Some(route) => {
+                let (name, method, right) = route.kind();
+                (name, on.infer, method, right)
+            }
+            None => ("unknown", false, Method::GET, Right::Open),
+        },
     };
     if let Err(refusal) = guard::check(&shared.settings, via, request.headers(), right) {
         let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::FORBIDDEN);
@@ -72,6 +79,9 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
     if request.method() != method && !(method == Method::GET && request.method() == Method::HEAD) {
         let message = format!("{path} takes {method}, not {}", request.method());
         return (route, error(StatusCode::METHOD_NOT_ALLOWED, &message, &[]));
+    }
+    if let Some(asked) = v2 {
+        return (route, v2::answer(shared, asked, request).await);
     }
     let response = match route {
         "bars" => bars(shared, request).await,
@@ -90,12 +100,21 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
     (route, response)
 }
 
-/// The whole body within its limits of size and time.
-async fn body(shared: &Shared, request: Request<Body>) -> Result<Bytes, Reply> {
+/// A body of bars.
+async fn bars_body(shared: &Shared, request: Request<Body>) -> Result<Bytes, Reply> {
     let limit = shared.settings.raw.server.limits.body_bytes_max;
+    body(shared, request, limit, "server.limits.body_bytes_max").await
+}
+
+/// The whole body within its limits of size, which the setting `key` holds, and time.
+pub(super) async fn body(
+    shared: &Shared,
+    request: Request<Body>,
+    limit: usize,
+    key: &str,
+) -> Result<Bytes, Reply> {
     let too_large = || {
-        let message =
-            format!("the body is over server.limits.body_bytes_max, {limit} bytes: send fewer bars at once");
+        let message = format!("the body is over {key}, {limit} bytes: send less at once");
         let mut response = error(StatusCode::PAYLOAD_TOO_LARGE, &message, &[]);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
@@ -118,7 +137,7 @@ async fn body(shared: &Shared, request: Request<Body>) -> Result<Bytes, Reply> {
 }
 
 async fn bars(shared: &Shared, request: Request<Body>) -> Reply {
-    let body = match body(shared, request).await {
+    let body = match bars_body(shared, request).await {
         Ok(b) => b,
         Err(response) => return response,
     };
@@ -376,7 +395,7 @@ struct PredictBar {
 }
 
 async fn predict(shared: &Shared, request: Request<Body>) -> Reply {
-    let body = match body(shared, request).await {
+    let body = match bars_body(shared, request).await {
         Ok(b) => b,
         Err(response) => return response,
     };
