@@ -227,7 +227,14 @@ fn tokens_a_unix_socket_and_pages() {
     assert!(poll(&mut c, "/").body.contains("<h1>AlphaPlus"));
     let api = poll(&mut c, "/openapi.json").json();
     assert_eq!(api["openapi"], "3.1.0");
-    for path in ["/v1/bars", "/v1/predictions", "/v1/predictions/{symbol}", "/v1/predict", "/metrics"] {
+    for path in [
+        "/v1/bars",
+        "/v1/predictions",
+        "/v1/predictions/{symbol}",
+        "/v1/predict",
+        "/v2/models/{model}/infer",
+        "/metrics",
+    ] {
         assert!(api["paths"][path].is_object(), "{path} is not described");
     }
     assert_eq!(c.get("/v2/health/live").unwrap().status, 200);

@@ -124,7 +124,8 @@ impl Inference {
 
     /// The highest version in the registry.
     pub fn newest(&self, name: &str) -> Result<u32, InferError> {
-        let missing = || InferError::NotFound(format!("there is no model '{name}': see /v2/repository/index"));
+        let missing =
+            || InferError::NotFound(format!("there is no model '{name}': see /v2/repository/index"));
         self.versions(name)?.last().copied().ok_or_else(missing)
     }
 

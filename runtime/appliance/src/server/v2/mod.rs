@@ -229,7 +229,8 @@ fn stats(shared: &Shared, named: Option<Named>) -> Result<Reply, InferError> {
     };
     let line = |model: &Arc<Loaded>| {
         let stats = model.stats();
-        let span = |count: u64, time: std::time::Duration| json!({"count": count, "ns": time.as_nanos() as u64});
+        let span =
+            |count: u64, time: std::time::Duration| json!({"count": count, "ns": time.as_nanos() as u64});
         json!({
             "name": model.manifest.name,
             "version": model.manifest.version.to_string(),

@@ -116,18 +116,18 @@ fn parameters_are_read_or_refused() {
 
 #[test]
 fn outputs_go_as_text_or_as_bytes() {
-    let output = |name: &str, data: &[f32]| Output { name: name.into(), shape: vec![1, 2], data: data.into() };
+    let output =
+        |name: &str, data: &[f32]| Output { name: name.into(), shape: vec![1, 2], data: data.into() };
     let head = || Map::from_iter([("model_name".to_string(), json!("m"))]);
     let outputs = [output("a", &[0.1, -2.0]), output("b", &[3.0, 4.0])];
     let rendered = wire::render(head(), &outputs, |name| name == "b");
     let at = rendered.json_bytes.unwrap();
-    let head: Value = serde_json::from_slice(&rendered.body[..at]).unwrap();
-    assert_eq!(head["outputs"][0]["data"], json!([0.1, -2.0]));
-    assert_eq!(head["outputs"][1]["parameters"]["binary_data_size"], 8);
+    let text: Value = serde_json::from_slice(&rendered.body[..at]).unwrap();
+    assert_eq!(text["outputs"][0]["data"], json!([0.1, -2.0]));
+    assert_eq!(text["outputs"][1]["parameters"]["binary_data_size"], 8);
     assert_eq!(rendered.body[at..], [3f32.to_le_bytes(), 4f32.to_le_bytes()].concat());
     assert_eq!(wire::render(head(), &outputs, |_| false).json_bytes, None);
 }
-
 
 proptest! {
     #[test]

@@ -140,15 +140,11 @@ pub fn parse(body: &[u8], json_bytes: Option<usize>, input: &str) -> Result<Pars
     let shape = tensor.shape.iter().map(|&n| usize::try_from(n)).collect::<Result<Vec<_>, _>>();
     let shape = shape.map_err(|_| "a dimension of the input is below 0".to_string())?;
     let elements = shape.iter().try_fold(1usize, |all, &n| all.checked_mul(n));
-    let elements =
-        elements.filter(|_| shape.len() <= RANK_MAX).ok_or("the input's shape is too large")?;
+    let elements = elements.filter(|_| shape.len() <= RANK_MAX).ok_or("the input's shape is too large")?;
     let data = match (tensor.parameters.get("binary_data_size"), tensor.data) {
         (Some(size), None) => {
             if size.as_u64() != Some(binary.len() as u64) {
-                return Err(format!(
-                    "binary_data_size is {size} and {} bytes follow the JSON",
-                    binary.len()
-                ));
+                return Err(format!("binary_data_size is {size} and {} bytes follow the JSON", binary.len()));
             }
             numbers(&tensor.datatype, binary)?
         }
