@@ -239,6 +239,7 @@ impl Loaded {
         let compute = started.elapsed();
         let mut stats = Stats { executions: 1, compute, ..Stats::default() };
         let mut values = values.as_slice();
+        let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
             let answer = match &ran {
                 Err(e) => Err(InferError::Failed(e.to_string())),
@@ -255,10 +256,14 @@ impl Loaded {
             stats.rows += job.rows as u64;
             stats.queue += queue;
             let times = Times { queue, compute };
-            let _ = job.reply.send(answer.map(|outputs| Answer { outputs, times, batch: rows }));
+            answers.push((job.reply, answer.map(|outputs| Answer { outputs, times, batch: rows })));
         }
         drop(engine);
+        // Who has an answer finds it counted.
         self.count(&stats);
+        for (reply, answer) in answers {
+            let _ = reply.send(answer);
+        }
     }
 
     fn count(&self, new: &Stats) {
