@@ -3,19 +3,23 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use graph::{Graph, Node, NodeId, Op, Shape, Value};
+use graph::{BinaryOp, Graph, Node, NodeId, Op, Shape, UnaryOp, Value};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
 
 use crate::isa::Path;
+use crate::kernel::attention;
+use crate::kernel::conv;
 use crate::kernel::gru::GruWeights;
 use crate::kernel::lstm::LstmWeights;
 use crate::kernel::panels::Panels;
 use crate::kernel::recurrent::Stack;
 use crate::kernel::recurrent::weights::{Cell, Layer};
 use crate::ops::adamw::AdamW;
+use crate::ops::attention::{Attention, AttentionBackward};
 use crate::ops::buffers::Buffers;
+use crate::ops::conv::{Conv1d, Conv1dBackward};
 use crate::ops::fused::{Fused, Kernel, plain};
 use crate::ops::gru::{self, GruBackward, GruForward};
 use crate::ops::lstm::{LstmBackward, LstmForward, Weights};
@@ -51,6 +55,7 @@ struct Packs {
     gru: HashMap<[Value; 4], Arc<GruWeights>>,
     layers: HashMap<Vec<Value>, Arc<Layer>>,
     right: HashMap<(Value, bool), Arc<Panels>>,
+    conv: HashMap<Value, Arc<Panels>>,
 }
 
 impl<'a> Context<'a> {
@@ -129,6 +134,8 @@ impl Lowering<'_, '_> {
         let path = self.context.path;
         let x = |slot: usize| node.inputs[slot];
         match &node.op {
+            // A relu that the convolution before it does in passing.
+            Op::Unary(_) if self.wires.contains_key(&Value { node: id, slot: 0 }) => Ok(()),
             Op::Input { .. } | Op::State { .. } => Ok(()),
             Op::Constant(tensor) => {
                 let value = Tensor::from_shape(tensor.dims(), tensor.data())?;
@@ -202,6 +209,16 @@ impl Lowering<'_, '_> {
                 let wants_dx = uses(self.context.graph, Value { node: id, slot: 0 });
                 self.fuse(id, node, GruBackward { path, pool, sizes, wants_dx, buffers: Mutex::default() })
             }
+            Op::Conv1d { dilation } => self.conv1d(id, node, *dilation),
+            Op::Conv1dBackward { dilation } => self.conv1d_backward(id, node, *dilation),
+            Op::Attention { heads, causal } | Op::AttentionForward { heads, causal } => {
+                let (pool, shape) = (self.context.pool.clone(), self.attention_shape(node, *heads, *causal)?);
+                self.fuse(id, node, Attention { path, pool, shape, spare: Spare::default() })
+            }
+            Op::AttentionBackward { heads, causal } => {
+                let (pool, shape) = (self.context.pool.clone(), self.attention_shape(node, *heads, *causal)?);
+                self.fuse(id, node, AttentionBackward { path, pool, shape, spare: Spare::default() })
+            }
             Op::AdamW { beta1, beta2, epsilon, weight_decay } => {
                 let (beta1, beta2, epsilon, weight_decay) = (*beta1, *beta2, *epsilon, *weight_decay);
                 self.fuse(id, node, AdamW { beta1, beta2, epsilon, weight_decay })
@@ -241,6 +258,65 @@ impl Lowering<'_, '_> {
             op.fixed = Some(packed);
         }
         self.fuse(id, node, op)
+    }
+
+    /// A convolution, with the relu after it where nothing else reads what stands between.
+    fn conv1d(&mut self, id: NodeId, node: &Node, dilation: usize) -> TractResult<()> {
+        let shape = self.conv_shape(node, dilation)?;
+        let (target, relu) = match relu_after(self.context.graph, id) {
+            Some(relu) => (relu, true),
+            None => (id, false),
+        };
+        let op = Conv1d {
+            path: self.context.path,
+            pool: self.context.pool.clone(),
+            shape,
+            relu,
+            fixed: self.conv_weights(node.inputs[1], shape)?,
+            packed: Mutex::default(),
+            spare: Spare::default(),
+        };
+        self.fuse_on(target, node, &node.inputs, Arc::new(op))
+    }
+
+    /// w packed, where it never changes.
+    fn conv_weights(&mut self, w: Value, shape: conv::Shape) -> TractResult<Option<Arc<Panels>>> {
+        if let Some(packed) = self.context.packs.conv.get(&w) {
+            return Ok(Some(packed.clone()));
+        }
+        let Some(value) = self.constant(w)? else { return Ok(None) };
+        let mut packed = Panels::default();
+        conv::pack_forward(self.context.path, shape, plain(&value)?, &mut packed);
+        let packed = Arc::new(packed);
+        self.context.packs.conv.insert(w, packed.clone());
+        Ok(Some(packed))
+    }
+
+    /// The backward of a convolution, through the relu after it where that is what gives dy.
+    fn conv1d_backward(&mut self, id: NodeId, node: &Node, dilation: usize) -> TractResult<()> {
+        let op = Conv1dBackward {
+            path: self.context.path,
+            pool: self.context.pool.clone(),
+            batch: self.of(node.inputs[0])?[0],
+            shape: self.conv_shape(node, dilation)?,
+            wants_dx: uses(self.context.graph, Value { node: id, slot: 0 }),
+            buffers: Mutex::default(),
+        };
+        match relu_backward(self.context.graph, node.inputs[2]) {
+            Some([y, dy]) => self.fuse_on(id, node, &[node.inputs[0], node.inputs[1], dy, y], Arc::new(op)),
+            None => self.fuse(id, node, op),
+        }
+    }
+
+    /// x is the first input, w the second.
+    fn conv_shape(&self, node: &Node, dilation: usize) -> TractResult<conv::Shape> {
+        let (x, w) = (self.of(node.inputs[0])?, self.of(node.inputs[1])?);
+        Ok(conv::Shape { steps: x[1], features: x[2], outputs: w[2], taps: w[0], dilation })
+    }
+
+    fn attention_shape(&self, node: &Node, heads: usize, causal: bool) -> TractResult<attention::Shape> {
+        let (q, k) = (self.of(node.inputs[0])?, self.of(node.inputs[1])?);
+        Ok(attention::Shape { steps: q[1], places: k[1], width: q[2], heads, causal })
     }
 
     /// A recurrent layer, with the layers under it that serve it alone; those are skipped at their own turn.
@@ -444,6 +520,34 @@ fn only_user(graph: &Graph, id: NodeId) -> Option<&Node> {
     let user = users.next().filter(|_| !told && users.next().is_none())?;
     let alone = user.inputs[1..].iter().all(|input| *input != value);
     (user.inputs[0] == value && alone && cell(&user.op).is_some()).then_some(user)
+}
+
+/// The relu that alone reads this node's only output.
+fn relu_after(graph: &Graph, id: NodeId) -> Option<NodeId> {
+    let value = Value { node: id, slot: 0 };
+    let told = graph.outputs.iter().any(|(_, output)| *output == value)
+        || graph.updates.iter().any(|update| update.value == value);
+    let mut users = graph.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&value));
+    let (relu, node) = users.next().filter(|_| !told && users.next().is_none())?;
+    (node.op == Op::Unary(UnaryOp::Relu)).then_some(NodeId(relu as u32))
+}
+
+/// y and dy of a relu, where this is dy where y is above 0 and else 0, of the same shape.
+fn relu_backward(graph: &Graph, value: Value) -> Option<[Value; 2]> {
+    let zero = |value: Value| match &graph.node(value.node).op {
+        Op::Constant(tensor) => tensor.data() == [0.0],
+        _ => false,
+    };
+    let node = graph.node(value.node);
+    let &[positive, dy, otherwise] = node.inputs.as_slice() else { return None };
+    let less = graph.node(positive.node);
+    let &[below, y] = less.inputs.as_slice() else { return None };
+    let is_relu = node.op == Op::Select
+        && less.op == Op::Binary(BinaryOp::Less)
+        && zero(below)
+        && zero(otherwise)
+        && [y, dy].into_iter().all(|v| graph.shape(v) == graph.shape(value));
+    is_relu.then_some([y, dy])
 }
 
 fn uses(graph: &Graph, value: Value) -> bool {

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::cost::Budget;
 use crate::graph::{Graph, Initial, Node, NodeId, StateSpec, Update, Value};
 use crate::op::{BinaryOp, Keep, Op, ReduceOp, UnaryOp};
-use crate::shape::Shape;
+use crate::shape::{Dim, Shape};
 use crate::shape_rule::{check_shape, shape_rule};
 use crate::tensor::Tensor;
 use crate::verify::{Limits, VerifyError, check_initial, check_name, find_shape, show, verify};
@@ -267,6 +267,59 @@ impl Builder {
         keep: Keep,
     ) -> Result<Value, BuildError> {
         self.push_one(Op::Gru { keep }, &[x, w, u, b, c])
+    }
+
+    /// x `[B, T, F]`, w `[K, F, O]`, b `[O]` → `[B, T, O]`: a causal convolution over K places, `dilation` apart,
+    /// of which the last is the place itself.
+    pub fn conv1d(&mut self, x: Value, w: Value, b: Value, dilation: usize) -> Result<Value, BuildError> {
+        self.push_one(Op::Conv1d { dilation }, &[x, w, b])
+    }
+
+    /// q `[B, T, D]`, k and v `[B, S, D]` → `[B, T, D]`: scaled dot-product attention of so many heads. Causal:
+    /// each place sees itself and those before.
+    pub fn attention(
+        &mut self,
+        q: Value,
+        k: Value,
+        v: Value,
+        heads: usize,
+        causal: bool,
+    ) -> Result<Value, BuildError> {
+        self.push_one(Op::Attention { heads, causal }, &[q, k, v])
+    }
+
+    /// The weights that [`attention`](Self::attention) gives to the places, `[B, heads, T, S]`, as an output to look
+    /// at: softmax(q·kᵀ / √(D/heads)) of each head.
+    pub fn attention_weights(
+        &mut self,
+        q: Value,
+        k: Value,
+        heads: usize,
+        causal: bool,
+    ) -> Result<Value, BuildError> {
+        let op = Op::Attention { heads, causal };
+        let [Some(q_shape), Some(k_shape)] = [self.find(q), self.find(k)] else {
+            let unknown = if self.find(q).is_none() { q } else { k };
+            return Err(self.unknown(&op, unknown));
+        };
+        let shapes = [q_shape, k_shape, k_shape];
+        shape_rule(&op, &shapes).map_err(|m| self.error(&op, &shapes[..2], m))?;
+        let (steps, width) = (q_shape.dims()[1], q_shape.dims()[2].fixed().unwrap_or(heads));
+        let by_head = |b: &mut Self, x: Value| {
+            let [batch, places] = [b.shape(x).dims()[0], b.shape(x).dims()[1]];
+            let split = Shape::new([batch, places, Dim::Fixed(heads), Dim::Fixed(width / heads)]);
+            let split = b.reshape(x, split)?;
+            b.transpose(split, &[0, 2, 1, 3])
+        };
+        let (q, k) = (by_head(self, q)?, by_head(self, k)?);
+        let scores = self.matmul(q, k, false, true)?;
+        let scale = self.scalar(1.0 / ((width / heads) as f32).sqrt())?;
+        let mut scores = self.mul(scores, scale)?;
+        if let (true, Some(steps)) = (causal, steps.fixed()) {
+            let mask = self.constant(Tensor::causal_mask(steps))?;
+            scores = self.add(scores, mask)?;
+        }
+        self.softmax(scores, 3)
     }
 
     /// Any op but `Input` and `State`. Gives each of its outputs.

@@ -18,6 +18,7 @@ mod fill;
 mod fused;
 mod models;
 mod movement;
+mod sequence;
 mod sliding;
 
 #[cfg(test)]
@@ -84,7 +85,14 @@ impl fmt::Display for Outcome {
 
 /// Every row of the suite.
 pub fn rows() -> Vec<Row> {
-    let parts = [elementwise::rows(), movement::rows(), contraction::rows(), fused::rows(), models::rows()];
+    let parts = [
+        elementwise::rows(),
+        movement::rows(),
+        contraction::rows(),
+        fused::rows(),
+        sequence::rows(),
+        models::rows(),
+    ];
     parts.into_iter().flatten().collect()
 }
 

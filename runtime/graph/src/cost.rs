@@ -75,6 +75,17 @@ pub fn flops(op: &Op, inputs: &[&Shape], outputs: &[Shape], batch: usize) -> u64
             recurrent_flops(inputs, &count, &dim)
         }
         Op::LstmBackward | Op::GruBackward => recurrent_flops(inputs, &count, &dim).saturating_mul(2),
+        // Each of the B·T places multiplies by every tap; backwards once for dx and once for dw.
+        Op::Conv1d { .. } | Op::Conv1dBackward { .. } => {
+            let products = if let Op::Conv1d { .. } = op { 2 } else { 4 };
+            let places = dim(inputs[0], 0).saturating_mul(dim(inputs[0], 1));
+            places.saturating_mul(count(inputs[1])).saturating_mul(products)
+        }
+        // Scores and mixture; backwards the scores again and the four gradients.
+        Op::Attention { .. } | Op::AttentionForward { .. } | Op::AttentionBackward { .. } => {
+            let products = if let Op::AttentionBackward { .. } = op { 10 } else { 4 };
+            count(inputs[0]).saturating_mul(dim(inputs[1], 1)).saturating_mul(products)
+        }
         Op::Input { .. }
         | Op::State { .. }
         | Op::Constant(_)

@@ -63,8 +63,8 @@ impl From<BuildError> for GradientError {
 }
 
 /// The graph extended by the derivatives of `loss`, a scalar, with respect to each of `wrt`; and where they are,
-/// each of its `wrt`'s shape. Names, states, outputs and updates stay; values are renumbered, since each `Lstm`
-/// or `Gru` on the way becomes an `LstmForward` or `GruForward`. A value that the loss doesn't depend on has a gradient of zeros.
+/// each of its `wrt`'s shape. Names, states, outputs and updates stay; values are renumbered, since each `Lstm`,
+/// `Gru` or `Attention` on the way becomes its forward form. A value that the loss doesn't depend on has a gradient of zeros.
 pub fn gradient(graph: &Graph, loss: Value, wrt: &[Value]) -> Result<(Graph, Vec<Value>), GradientError> {
     verify(graph, &Limits::default()).map_err(GradientError::Invalid)?;
     for &value in wrt.iter().chain([&loss]) {
@@ -73,7 +73,7 @@ pub fn gradient(graph: &Graph, loss: Value, wrt: &[Value]) -> Result<(Graph, Vec
     if graph.shape(loss).rank() != 0 {
         return Err(GradientError::NotScalar { shape: graph.shape(loss).clone() });
     }
-    let (graph, values) = open_recurrent(graph, loss, wrt);
+    let (graph, values) = open_fused(graph, loss, wrt);
     let (loss, wrt) = (values[0], &values[1..]);
 
     let reached = reach(&graph, wrt);
@@ -89,9 +89,9 @@ pub fn gradient(graph: &Graph, loss: Value, wrt: &[Value]) -> Result<(Graph, Vec
     Ok((walk.builder.finish().map_err(GradientError::Invalid)?, gradients))
 }
 
-/// Copies the graph with the form that keeps its gates, which the backward needs, for each `Lstm` and `Gru` between
+/// Copies the graph with the form that keeps what the backward needs for each `Lstm`, `Gru` and `Attention` between
 /// `wrt` and `loss`. Gives the loss and `wrt` in the copy.
-fn open_recurrent(graph: &Graph, loss: Value, wrt: &[Value]) -> (Graph, Vec<Value>) {
+fn open_fused(graph: &Graph, loss: Value, wrt: &[Value]) -> (Graph, Vec<Value>) {
     let reached = reach(graph, wrt);
     let mut used = vec![false; graph.nodes.len()];
     used[loss.node.0 as usize] = true;
@@ -110,6 +110,14 @@ fn open_recurrent(graph: &Graph, loss: Value, wrt: &[Value]) -> (Graph, Vec<Valu
             Op::Gru { keep } if reached[id] && used[id] => {
                 let value = open(&mut copy, node, keep, Op::GruForward, &[1, 3, 1]);
                 copy.replace(vec![value]);
+            }
+            Op::Attention { heads, causal } if reached[id] && used[id] => {
+                let inputs = copy.values(&node.inputs);
+                let y = node.shapes[0].clone();
+                let logarithms = Shape::new([y.dims()[0], Dim::Fixed(heads), y.dims()[1]]);
+                let forward = Op::AttentionForward { heads, causal };
+                let values = copy.push(forward, inputs, vec![y, logarithms], &node.scope);
+                copy.replace(values[..1].to_vec());
             }
             _ => {
                 copy.keep(node);
@@ -223,12 +231,22 @@ impl Walk {
                 let gradients = self.builder.push(backward, &[inputs[0], inputs[1], dy])?;
                 self.give_all(inputs, &gradients)
             }
-            Op::Lstm { .. } | Op::Gru { .. } => unreachable!("one on the way is its forward form by now"),
+            Op::Conv1d { dilation } => {
+                let backward = Op::Conv1dBackward { dilation: *dilation };
+                let gradients = self.builder.push(backward, &[inputs[0], inputs[1], dy])?;
+                self.give_all(inputs, &gradients)
+            }
+            Op::Lstm { .. } | Op::Gru { .. } | Op::Attention { .. } => {
+                unreachable!("one on the way is its forward form by now")
+            }
             Op::LayerNormBackward { .. }
             | Op::LstmForward
             | Op::LstmBackward
             | Op::GruForward
             | Op::GruBackward
+            | Op::Conv1dBackward { .. }
+            | Op::AttentionForward { .. }
+            | Op::AttentionBackward { .. }
             | Op::AdamW { .. } => self.many_outputs(node, &[y], &[Some(dy)]),
         }
     }
@@ -238,15 +256,16 @@ impl Walk {
         let backward = match &node.op {
             Op::LstmForward => Ok(Op::LstmBackward),
             Op::GruForward => Ok(Op::GruBackward),
+            &Op::AttentionForward { heads, causal } => Ok(Op::AttentionBackward { heads, causal }),
             _ => Err("it is itself part of a backward pass or an update"),
         };
         let reason = match (backward, adjoints) {
-            (Ok(backward), &[Some(dh), None, None]) => {
-                let arguments = [&node.inputs[..3], outputs, &[dh]].concat();
+            (Ok(backward), [Some(dy), rest @ ..]) if rest.iter().all(Option::is_none) => {
+                let arguments = [&node.inputs[..3], outputs, &[*dy]].concat();
                 let gradients = self.builder.push(backward, &arguments)?;
                 return self.give_all(&node.inputs, &gradients);
             }
-            (Ok(_), _) => "only h has a rule; the other outputs are there for the backward form",
+            (Ok(_), _) => "only the first output has a rule; the others are there for the backward form",
             (Err(reason), _) => reason,
         };
         Err(GradientError::NotDifferentiable { op: node.op.name(), scope: node.scope.clone(), reason })

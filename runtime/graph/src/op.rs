@@ -75,6 +75,18 @@ pub enum Op {
     GruForward,
     /// x, W, U, h, gates, q, dh `[B, T, H]` → dx, dW, dU, db, dc.
     GruBackward,
+    /// x `[B, T, F]`, w `[K, F, O]`, b `[O]` → y `[B, T, O]`, causal: y[t] = b + Σₖ x[t − (K−1−k)·dilation]·w[k],
+    /// where the places before the first are zeros.
+    Conv1d { dilation: usize },
+    /// x, w, dy → dx, dw, db.
+    Conv1dBackward { dilation: usize },
+    /// q `[B, T, D]`, k `[B, S, D]`, v `[B, S, D]` → y `[B, T, D]`: for each of the heads, which share out D in
+    /// order, softmax(q·kᵀ / √(D/heads))·v (Vaswani et al. 2017). Causal: place t sees the places up to t, and S = T.
+    Attention { heads: usize, causal: bool },
+    /// q, k, v → y and the logarithm of each row's sum of exponentials `[B, heads, T]`.
+    AttentionForward { heads: usize, causal: bool },
+    /// q, k, v, y, logarithms, dy → dq, dk, dv. The weights are computed again instead of kept (Dao et al. 2022).
+    AttentionBackward { heads: usize, causal: bool },
 
     // -- optimiser --
     /// parameter, m, v, gradient, learning rate (scalar), step (scalar, from 1) → parameter, m, v.
@@ -157,6 +169,11 @@ impl Op {
             Op::Gru { .. } => "gru",
             Op::GruForward => "gru_forward",
             Op::GruBackward => "gru_backward",
+            Op::Conv1d { .. } => "conv1d",
+            Op::Conv1dBackward { .. } => "conv1d_backward",
+            Op::Attention { .. } => "attention",
+            Op::AttentionForward { .. } => "attention_forward",
+            Op::AttentionBackward { .. } => "attention_backward",
             Op::AdamW { .. } => "adamw",
         }
     }

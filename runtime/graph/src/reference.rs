@@ -1,8 +1,8 @@
 //! The slow, obvious f64 interpreter: the meaning of every op, and the truth in tests.
 //!
 //! A file of formulas: [`elementwise`] for functions of one and two numbers, `arrays` for shapes,
-//! contractions and reductions, `fused` for normalisation, recurrence and the optimiser, [`random`] for
-//! dropout's mask and the initial values of states.
+//! contractions and reductions, `fused` for normalisation, recurrence and the optimiser, `convolution` and
+//! `attention`, [`random`] for dropout's mask and the initial values of states.
 
 use std::fmt;
 
@@ -11,6 +11,8 @@ use crate::op::Op;
 use crate::verify::{Limits, VerifyError, verify};
 
 mod arrays;
+mod attention;
+mod convolution;
 pub mod elementwise;
 mod fused;
 mod gru;
@@ -158,6 +160,17 @@ pub(crate) fn apply(node: &Node, batch: usize, inputs: &[&Array]) -> Vec<Array> 
         Op::Gru { keep } => fused::kept(*keep, gru::gru_forward(inputs).swap_remove(0)),
         Op::GruForward => return gru::gru_forward(inputs),
         Op::GruBackward => return gru::gru_backward(inputs),
+        Op::Conv1d { dilation } => convolution::conv1d(*dilation, inputs),
+        Op::Conv1dBackward { dilation } => return convolution::conv1d_backward(*dilation, inputs),
+        Op::Attention { heads, causal } => {
+            attention::attention_forward(*heads, *causal, inputs).swap_remove(0)
+        }
+        Op::AttentionForward { heads, causal } => {
+            return attention::attention_forward(*heads, *causal, inputs);
+        }
+        Op::AttentionBackward { heads, causal } => {
+            return attention::attention_backward(*heads, *causal, inputs);
+        }
         Op::AdamW { beta1, beta2, epsilon, weight_decay } => {
             return fused::adamw([*beta1, *beta2, *epsilon, *weight_decay], inputs);
         }

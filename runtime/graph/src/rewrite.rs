@@ -85,6 +85,11 @@ fn is_identity(node: &Node, graph: &Graph) -> bool {
         | Op::Gru { .. }
         | Op::GruForward
         | Op::GruBackward
+        | Op::Conv1d { .. }
+        | Op::Conv1dBackward { .. }
+        | Op::Attention { .. }
+        | Op::AttentionForward { .. }
+        | Op::AttentionBackward { .. }
         | Op::AdamW { .. } => false,
     }
 }

@@ -37,10 +37,16 @@ pub fn input_count(op: &Op) -> Option<usize> {
         | Op::Softmax { .. }
         | Op::LogSoftmax { .. } => Some(1),
         Op::Binary(_) | Op::Dropout { .. } | Op::MatMul { .. } => Some(2),
-        Op::Select | Op::LayerNorm { .. } | Op::LayerNormBackward { .. } => Some(3),
+        Op::Select
+        | Op::LayerNorm { .. }
+        | Op::LayerNormBackward { .. }
+        | Op::Conv1d { .. }
+        | Op::Conv1dBackward { .. }
+        | Op::Attention { .. }
+        | Op::AttentionForward { .. } => Some(3),
         Op::Lstm { .. } | Op::LstmForward => Some(4),
         Op::Gru { .. } | Op::GruForward => Some(5),
-        Op::AdamW { .. } => Some(6),
+        Op::AttentionBackward { .. } | Op::AdamW { .. } => Some(6),
         Op::LstmBackward | Op::GruBackward => Some(7),
         Op::Concat { .. } => None,
     }
@@ -131,6 +137,23 @@ fn derive(op: &Op, inputs: &[&Shape]) -> Result<Vec<Shape>, String> {
             Ok(vec![sequence.clone(), gates, sequence])
         }
         Op::GruBackward => gru_backward(inputs),
+        Op::Conv1d { dilation } => conv1d(*dilation, inputs),
+        Op::Conv1dBackward { dilation } => conv1d_backward(*dilation, inputs),
+        Op::Attention { heads, causal } => {
+            attention(*heads, *causal, inputs)?;
+            Ok(vec![inputs[0].clone()])
+        }
+        Op::AttentionForward { heads, causal } => {
+            let logarithms = attention(*heads, *causal, inputs)?;
+            Ok(vec![inputs[0].clone(), logarithms])
+        }
+        Op::AttentionBackward { heads, causal } => {
+            let logarithms = attention(*heads, *causal, inputs)?;
+            same("y", inputs[3], inputs[0])?;
+            same("the logarithms", inputs[4], &logarithms)?;
+            same("dy", inputs[5], inputs[0])?;
+            Ok(inputs[..3].iter().map(|&shape| shape.clone()).collect())
+        }
         Op::AdamW { beta1, beta2, epsilon, weight_decay } => {
             adamw(*beta1, *beta2, *epsilon, *weight_decay, inputs)
         }
@@ -311,6 +334,65 @@ fn recurrent(gates: usize, inputs: &[&Shape]) -> Result<(Shape, Shape, Shape), S
     same(&format!("W [F, {gates}H]"), w, &Shape::fixed(&[features, width]))?;
     let sequence = |width: usize| Shape::new([x.dims()[0], x.dims()[1], Dim::Fixed(width)]);
     Ok((sequence(hidden), sequence(width), Shape::fixed(&[width])))
+}
+
+fn conv1d(dilation: usize, inputs: &[&Shape]) -> Result<Vec<Shape>, String> {
+    let outputs = convolution(dilation, inputs)?;
+    same("b", inputs[2], &Shape::fixed(&[outputs]))?;
+    let x = inputs[0].dims();
+    Ok(vec![Shape::new([x[0], x[1], Dim::Fixed(outputs)])])
+}
+
+fn conv1d_backward(dilation: usize, inputs: &[&Shape]) -> Result<Vec<Shape>, String> {
+    let outputs = convolution(dilation, inputs)?;
+    let (x, w) = (inputs[0], inputs[1]);
+    same("dy", inputs[2], &Shape::new([x.dims()[0], x.dims()[1], Dim::Fixed(outputs)]))?;
+    Ok(vec![x.clone(), w.clone(), Shape::fixed(&[outputs])])
+}
+
+/// Checks x and w; gives O.
+fn convolution(dilation: usize, inputs: &[&Shape]) -> Result<usize, String> {
+    let (x, w) = (inputs[0], inputs[1]);
+    if x.rank() != 3 {
+        return Err(format!("x is {x}, not [B, T, F]"));
+    }
+    let (steps, features) = (fixed_axis(x, 1)?, fixed_axis(x, 2)?);
+    let Some(&[taps, _, outputs]) = w.to_fixed().as_deref() else {
+        return Err(format!("w is {w}, not [K, F, O]"));
+    };
+    same("w [K, F, O]", w, &Shape::fixed(&[taps, features, outputs]))?;
+    if dilation == 0 {
+        return Err("the dilation is 0; it must be 1 or more".into());
+    }
+    // How far back it reads, and how many places that makes with the window's.
+    let reach = taps.saturating_sub(1).checked_mul(dilation).and_then(|n| n.checked_add(steps));
+    match reach.and_then(|places| places.checked_mul(features.max(outputs))) {
+        Some(elements) if elements <= isize::MAX as usize / 4 => Ok(outputs),
+        _ => Err(format!("{taps} taps {dilation} places apart reach back further than can be counted")),
+    }
+}
+
+/// Checks q, k, v; gives the shape of the logarithms `[B, heads, T]`.
+fn attention(heads: usize, causal: bool, inputs: &[&Shape]) -> Result<Shape, String> {
+    let (q, k, v) = (inputs[0], inputs[1], inputs[2]);
+    for (name, shape) in [("q", q), ("k", k)] {
+        if shape.rank() != 3 {
+            return Err(format!("{name} is {shape}, not [B, places, D]"));
+        }
+        fixed_axis(shape, 1)?;
+    }
+    let (steps, width) = (q.dims()[1], fixed_axis(q, 2)?);
+    if heads == 0 || !width.is_multiple_of(heads) {
+        return Err(format!("{heads} heads don't share out {width} features"));
+    }
+    let places = k.dims()[1];
+    let expected = Shape::new([q.dims()[0], places, Dim::Fixed(width)]);
+    same("k", k, &expected)?;
+    same("v", v, &expected)?;
+    if causal && places != steps {
+        return Err(format!("a causal one needs as many keys as queries, not {places} and {steps}"));
+    }
+    Ok(Shape::new([q.dims()[0], Dim::Fixed(heads), steps]))
 }
 
 fn adamw(

@@ -261,6 +261,9 @@ impl<'a> Splitter<'a> {
                 _ => {}
             }
         }
+        if let Op::Conv1d { dilation } = node.op {
+            return self.convolution(dilation, parts);
+        }
         let op = over_one_row(&node.op, node.shapes[0].rank())?;
         let shifts = parts.iter().filter_map(|part| match part {
             Part::Rows { shift, .. } => Some(*shift),
@@ -291,6 +294,24 @@ impl<'a> Splitter<'a> {
         }
         let value = single(self.front.push(op, &inputs))?;
         Ok(Part::Rows { value, shift: out_shift, valid: out_valid })
+    }
+
+    /// A causal convolution: of the newest row and those that its taps reach, joined, one product.
+    fn convolution(&mut self, dilation: usize, parts: &[Part]) -> Result<Part, String> {
+        let [Part::Rows { value, shift, valid }, Part::Fixed(w), Part::Fixed(bias)] = parts else {
+            return Err("a convolution's weights depend on the input".into());
+        };
+        let &[taps, features, outputs] = w.dims() else { return Err("w isn't [K, F, O]".into()) };
+        let reach = (taps - 1) * dilation;
+        let rows = (0..taps).map(|k| self.tap(*value, reach - k * dilation));
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let joined = single(self.front.push(Op::Concat { axis: 1 }, &rows))?;
+        let w = Tensor::new(vec![taps * features, outputs], w.data().to_vec()).map_err(|e| e.to_string())?;
+        let w = self.front.constant(w).map_err(text)?;
+        let product = self.front.matmul(joined, w, false, false).map_err(text)?;
+        let bias = self.front.constant(bias.clone()).map_err(text)?;
+        let value = self.front.add(product, bias).map_err(text)?;
+        Ok(Part::Rows { value, shift: *shift, valid: (valid.0 + reach as isize, valid.1) })
     }
 
     /// A reshape that drops the time axis of one place.

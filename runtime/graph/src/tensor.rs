@@ -31,6 +31,12 @@ impl Tensor {
         }
     }
 
+    /// `[steps, steps]`: 0 where the row's place sees the column's, those up to itself, and −∞ elsewhere.
+    pub fn causal_mask(steps: usize) -> Self {
+        let at = |i: usize| if i % steps > i / steps { f32::NEG_INFINITY } else { 0.0 };
+        Tensor { dims: vec![steps, steps], data: (0..steps * steps).map(at).collect() }
+    }
+
     pub fn zeros(dims: &[usize]) -> Self {
         Tensor { dims: dims.to_vec(), data: vec![0.0; dims.iter().product()] }
     }

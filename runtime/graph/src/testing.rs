@@ -70,7 +70,7 @@ fn grow(
     const KINKED: [BinaryOp; 4] = [BinaryOp::Max, BinaryOp::Min, BinaryOp::Less, BinaryOp::Div];
     let rank = b.shape(x).rank();
     let axis = pick(rank.max(1));
-    match kind % 18 {
+    match kind % 20 {
         0 => b.unary(SMOOTH[pick(6)], x),
         1 if smooth => b.add(x, y),
         1 => b.unary(UnaryOp::ALL[pick(14)], x),
@@ -97,12 +97,27 @@ fn grow(
         14 => b.broadcast(x, Shape::batch(&[2, 3])),
         15 if smooth => b.scalar(pick(9) as f32 / 4.0 - 1.0),
         15 => b.select(x, y, x),
+        18 => {
+            let Some(&[_, _, Dim::Fixed(features)]) = Some(b.shape(x).dims()) else {
+                return b.unary(UnaryOp::Tanh, x);
+            };
+            let (taps, outputs) = (1 + pick(3), 1 + pick(3));
+            let data = (0..taps * features * outputs).map(|i| ((i * 7 % 13) as f32 - 6.0) / 8.0).collect();
+            let w = b.constant(Tensor::new(vec![taps, features, outputs], data).unwrap())?;
+            let bias = b.constant(Tensor::zeros(&[outputs]))?;
+            b.conv1d(x, w, bias, 1 + pick(2))
+        }
+        19 => {
+            let (q, k) = (b.unary(UnaryOp::Tanh, x)?, b.unary(UnaryOp::Tanh, y)?);
+            let (heads, causal) = (1 + pick(2), pick(2) == 1);
+            b.attention(q, k, y, heads, causal).or_else(|_| b.attention(q, q, x, 1, causal))
+        }
         _ => {
             let hidden = 1 + pick(2);
             let Some(&[_, _, Dim::Fixed(features)]) = Some(b.shape(x).dims()) else {
                 return b.unary(UnaryOp::Tanh, x);
             };
-            let gates = if kind % 18 == 16 { 4 } else { 3 } * hidden;
+            let gates = if kind % 20 == 16 { 4 } else { 3 } * hidden;
             let weight = |b: &mut Builder, rows: usize| {
                 let data = (0..rows * gates).map(|i| ((i * 7 % 13) as f32 - 6.0) / 8.0).collect();
                 b.constant(Tensor::new(vec![rows, gates], data).unwrap())
@@ -110,7 +125,7 @@ fn grow(
             let (w, u) = (weight(b, features)?, weight(b, hidden)?);
             let bias = b.constant(Tensor::zeros(&[gates]))?;
             let keep = [Keep::Last, Keep::Sequence][pick(2)];
-            if kind % 18 == 16 { b.lstm(x, w, u, bias, keep) } else { b.gru(x, w, u, bias, bias, keep) }
+            if kind % 20 == 16 { b.lstm(x, w, u, bias, keep) } else { b.gru(x, w, u, bias, bias, keep) }
         }
     }
 }
@@ -131,7 +146,7 @@ fn random_graphs_are_not_trivial() {
         }
     }
     let wanted = "exp select dropout broadcast reshape transpose slice pad concat matmul reduce_mean softmax \
-        log_softmax lstm gru max less div";
+        log_softmax lstm gru conv1d attention max less div";
     for op in wanted.split_whitespace() {
         assert!(seen.get(op).is_some_and(|&count| count >= 10), "{op}: {seen:?}");
     }

@@ -19,9 +19,13 @@
 //! | softmax, log_softmax, layer_norm | Softmax, LogSoftmax, LayerNormalization |
 //! | lstm | LSTM between Transpose and Squeeze; gates and biases as [`gates`](mod@gates) says |
 //! | gru | GRU with linear_before_reset = 1, likewise; its two biases joined by Concat |
+//! | conv1d | Conv with padding before alone, between Transposes; weights `[O, F, K]` |
+//! | attention | Reshape and Transpose for each head, MatMul, Mul, Add of a causal mask, Softmax, MatMul, and back |
 //! | dropout, backward ops, adamw, updates | refused: `graph::rewrite` takes them out first |
 //!
-//! Read besides: Gemm, Identity, Dropout (as identity), Flatten, Squeeze, Unsqueeze, Gather of one index,
+//! Attention that a file spells out so, or as PyTorch's exporter does, is read as one op.
+//!
+//! Read besides: Conv over one axis with any padding, GlobalAveragePool, Gemm, Identity, Dropout (as identity), Flatten, Squeeze, Unsqueeze, Gather of one index,
 //! Split, Pow by 2, Greater, Cast, and the integer arithmetic on Shape with which exporters compute shapes.
 
 mod decode;

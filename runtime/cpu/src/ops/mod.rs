@@ -1,8 +1,10 @@
 //! Our own tract ops: each a [`Kernel`](fused::Kernel) on plain slices, behind one [`Fused`](fused::Fused) node.
 
 pub(crate) mod adamw;
+pub(crate) mod attention;
 pub(crate) mod broadcast;
 pub(crate) mod buffers;
+pub(crate) mod conv;
 pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod fused;

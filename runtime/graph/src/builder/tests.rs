@@ -119,3 +119,36 @@ fn a_graph_can_be_extended() {
     broken.nodes[0].inputs.push(x);
     assert!(Builder::from_graph(broken).finish().is_err());
 }
+
+#[test]
+fn attention_weights_are_what_attention_mixes_with() {
+    for (causal, places) in [(false, 5), (true, 4), (false, 4)] {
+        let mut b = Builder::new();
+        let q = b.input("q", Shape::batch(&[4, 6])).unwrap();
+        let k = b.input("k", Shape::batch(&[places, 6])).unwrap();
+        let v = b.input("v", Shape::batch(&[places, 6])).unwrap();
+        let y = b.attention(q, k, v, 2, causal).unwrap();
+        let weights = b.attention_weights(q, k, 2, causal).unwrap();
+        assert_eq!(*b.shape(weights), Shape::batch(&[2, 4, places]));
+        let by_head = b.reshape(v, Shape::batch(&[places, 2, 3])).unwrap();
+        let by_head = b.transpose(by_head, &[0, 2, 1, 3]).unwrap();
+        let mixed = b.matmul(weights, by_head, false, false).unwrap();
+        let mixed = b.transpose(mixed, &[0, 2, 1, 3]).unwrap();
+        let mixed = b.reshape(mixed, Shape::batch(&[4, 6])).unwrap();
+        b.output("y", y).unwrap();
+        b.output("mixed", mixed).unwrap();
+        let graph = b.finish().unwrap();
+        let noise =
+            |n: usize, salt: usize| (0..n).map(|i| ((i * 7 + salt) % 11) as f64 / 4.0 - 1.2).collect();
+        let inputs = [noise(2 * 24, 0), noise(2 * 6 * places, 3), noise(2 * 6 * places, 5)];
+        let outputs = crate::reference::run(&graph, 2, &inputs, &mut []).unwrap();
+        for (y, mixed) in outputs[0].iter().zip(&outputs[1]) {
+            assert!((y - mixed).abs() < 1e-7, "{y} and {mixed}");
+        }
+    }
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[4, 6])).unwrap();
+    let stray = Value { node: NodeId(9), slot: 0 };
+    assert!(b.attention_weights(x, x, 4, false).unwrap_err().message.contains("4 heads"));
+    assert!(b.attention_weights(x, stray, 2, false).unwrap_err().message.contains("isn't a value"));
+}

@@ -4,7 +4,7 @@ use super::{Fill, Row, Tolerance};
 use crate::builder::{BuildError, Builder};
 use crate::graph::{Graph, Initial, Value};
 use crate::loss::Loss;
-use crate::op::{Keep, UnaryOp};
+use crate::op::{Keep, ReduceOp, UnaryOp};
 use crate::rewrite;
 use crate::shape::Shape;
 use crate::training::{Optimiser, training_graph};
@@ -21,12 +21,16 @@ pub(super) fn rows() -> Vec<Row> {
         prediction("two-layer LSTM", lstm(2)),
         prediction("two-layer GRU", model(|b, x| stacked_gru(b, x, 2))),
         prediction("perceptron", model(perceptron)),
+        prediction("convolutional net", model(convolutional)),
+        prediction("transformer", model(transformer)),
         training("two-layer LSTM, mean squared", lstm(2), Loss::MeanSquared, Fill::Noise(1.0)),
         training("two-layer LSTM, huber", lstm(1), huber(), Fill::Outliers(1.0)),
         training("two-layer LSTM, pinball", lstm(3), quantiles, Fill::Noise(1.0)),
         training("two-layer LSTM, cross entropy", lstm(3), Loss::CrossEntropy, Fill::Probabilities(3)),
         training("two-layer GRU, huber", model(|b, x| stacked_gru(b, x, 1)), huber(), Fill::Outliers(1.0)),
         training("perceptron, mean squared", model(perceptron), Loss::MeanSquared, Fill::Noise(1.0)),
+        training("convolutional net, huber", model(convolutional), huber(), Fill::Outliers(1.0)),
+        training("transformer, mean squared", model(transformer), Loss::MeanSquared, Fill::Noise(1.0)),
     ]
 }
 
@@ -105,6 +109,63 @@ pub(super) fn perceptron(b: &mut Builder, x: Value) -> Result<Value, BuildError>
     let hidden = b.unary(UnaryOp::Gelu, hidden)?;
     let hidden = b.dropout(hidden, 0.1)?;
     dense(b, "head", hidden, 17, 2)
+}
+
+/// Two causal convolutions, pooled over the window, head.
+pub(super) fn convolutional(b: &mut Builder, x: Value) -> Result<Value, BuildError> {
+    let y = convolution(b, "conv.0", x, (FEATURES, 9), (3, 1))?;
+    let y = convolution(b, "conv.1", y, (9, 6), (2, 2))?;
+    let y = b.dropout(y, 0.2)?;
+    let pooled = b.reduce(ReduceOp::Mean, y, &[1], false)?;
+    dense(b, "head", pooled, 6, 1)
+}
+
+/// A causal convolution whose receptive field lies in the window, and the head on the last place: it slides.
+pub(super) fn causal_net(b: &mut Builder, x: Value) -> Result<Value, BuildError> {
+    let y = convolution(b, "conv.0", x, (FEATURES, 9), (2, 1))?;
+    let y = convolution(b, "conv.1", y, (9, 6), (3, 2))?;
+    let last = b.slice(y, 1, WINDOW - 1, WINDOW)?;
+    let last = b.reshape(last, Shape::batch(&[6]))?;
+    dense(b, "head", last, 6, 2)
+}
+
+fn convolution(
+    b: &mut Builder,
+    name: &str,
+    x: Value,
+    (features, outputs): (usize, usize),
+    (taps, dilation): (usize, usize),
+) -> Result<Value, BuildError> {
+    b.scope(name);
+    let shape = Shape::fixed(&[taps, features, outputs]);
+    let w = b.state(&format!("{name}.w"), shape, Initial::Glorot, true)?;
+    let root = Initial::UniformRoot { n: taps * features };
+    let bias = b.state(&format!("{name}.b"), Shape::fixed(&[outputs]), root, true)?;
+    let y = b.conv1d(x, w, bias, dilation)?;
+    b.unary(UnaryOp::Relu, y)
+}
+
+/// One layer, the norm before each part: attention over the window and over the past, and a mean pool.
+pub(super) fn transformer(b: &mut Builder, x: Value) -> Result<Value, BuildError> {
+    const WIDTH: usize = 8;
+    let mut y = dense(b, "embed", x, FEATURES, WIDTH)?;
+    for (name, causal) in [("attention.0", false), ("attention.1", true)] {
+        let gain = b.state(&format!("{name}.gain"), Shape::fixed(&[WIDTH]), Initial::Constant(1.0), true)?;
+        let shift = b.state(&format!("{name}.shift"), Shape::fixed(&[WIDTH]), Initial::Zeros, true)?;
+        let normal = b.layer_norm(y, gain, shift, 1e-5)?;
+        let part = |b: &mut Builder, part: &str| dense(b, &format!("{name}.{part}"), normal, WIDTH, WIDTH);
+        let (q, v) = (part(b, "q")?, part(b, "v")?);
+        // Without a bias: it would move all scores of a query alike, so its gradient would be 0 but for rounding.
+        let w = b.state(&format!("{name}.k.w"), Shape::fixed(&[WIDTH, WIDTH]), Initial::Glorot, true)?;
+        let k = b.matmul(normal, w, false, false)?;
+        let mixed = b.attention(q, k, v, 2, causal)?;
+        let mixed = dense(b, &format!("{name}.out"), mixed, WIDTH, WIDTH)?;
+        y = b.add(y, mixed)?;
+    }
+    let wide = dense(b, "inner", y, WIDTH, 12)?;
+    let wide = b.unary(UnaryOp::Gelu, wide)?;
+    let pooled = b.reduce(ReduceOp::Mean, wide, &[1], false)?;
+    dense(b, "head", pooled, 12, 2)
 }
 
 pub(super) fn lstm_layer(

@@ -1,6 +1,9 @@
 //! The sliding plans: pushed row by row, each prediction must equal a run over the whole window.
 
-use super::models::{FEATURES, WINDOW, gru_layer, lstm_layer, model, perceptron, stacked_gru, stacked_lstm};
+use super::models::{
+    FEATURES, WINDOW, causal_net, gru_layer, lstm_layer, model, perceptron, stacked_gru, stacked_lstm,
+    transformer,
+};
 use super::{Fill, Outcome, Tolerance, Verdict};
 use crate::executor::{Executor, PrepareError, SlidingPlan};
 use crate::graph::Graph;
@@ -12,7 +15,8 @@ const STREAMS: usize = 3;
 const ROUNDS: usize = 3 * WINDOW + 1;
 const RESET_ROUND: usize = 2 * WINDOW;
 
-/// Runs every sliding row: an LSTM, a GRU, a stack of two of each, one over the other, a net that can't slide.
+/// Runs every sliding row: an LSTM, a GRU, a stack of two of each, one over the other, convolutions, nets
+/// that can't slide.
 pub fn check_sliding(executor: &dyn Executor) -> Vec<Outcome> {
     let lstm = model(|b, x| lstm_layer(b, "lstm", x, FEATURES, 4, Keep::Last));
     let gru = model(|b, x| gru_layer(b, "gru", x, FEATURES, 4, Keep::Last));
@@ -26,7 +30,9 @@ pub fn check_sliding(executor: &dyn Executor) -> Vec<Outcome> {
         ("sliding GRU", gru),
         ("sliding two-layer GRU", model(|b, x| stacked_gru(b, x, 2))),
         ("sliding LSTM over GRU", lstm_over_gru),
+        ("sliding convolutions", model(causal_net)),
         ("sliding perceptron", model(perceptron)),
+        ("sliding transformer", model(transformer)),
     ];
     let outcome = |(name, model): (&str, Graph)| {
         let verdict = match rewrite::inference(&model) {

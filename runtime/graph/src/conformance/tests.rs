@@ -35,7 +35,7 @@ fn every_op_has_a_row() {
         rows.iter().flat_map(|row| &row.graph.nodes).map(|node| node.op.name()).collect();
     let fused = "input state constant select dropout broadcast reshape transpose slice pad concat matmul softmax \
         log_softmax layer_norm layer_norm_backward lstm lstm_forward lstm_backward gru gru_forward \
-        gru_backward adamw";
+        gru_backward conv1d conv1d_backward attention attention_forward attention_backward adamw";
     let mut expected: BTreeSet<&str> = fused.split_whitespace().collect();
     expected.extend(UnaryOp::ALL.map(UnaryOp::name));
     expected.extend(BinaryOp::ALL.map(BinaryOp::name));
@@ -147,7 +147,7 @@ fn two_plans_that_differ_in_one_bit_fail() {
 #[test]
 fn a_wrong_op_fails_its_rows() {
     type Break = fn(&mut Node);
-    let cases: [(&str, Break); 11] = [
+    let cases: [(&str, Break); 15] = [
         ("gelu", |node| {
             if node.op == Op::Unary(UnaryOp::Gelu) {
                 node.op = Op::Unary(UnaryOp::Relu);
@@ -185,6 +185,26 @@ fn a_wrong_op_fails_its_rows() {
         }),
         ("gru_backward", |node| {
             if let Op::GruBackward = node.op {
+                node.inputs.swap(3, 5);
+            }
+        }),
+        ("conv1d", |node| {
+            if let Op::Conv1d { dilation } = &mut node.op {
+                *dilation += 1;
+            }
+        }),
+        ("conv1d_backward", |node| {
+            if let Op::Conv1dBackward { dilation } = &mut node.op {
+                *dilation += 1;
+            }
+        }),
+        ("attention causal", |node| {
+            if let Op::Attention { causal, .. } = &mut node.op {
+                *causal = false;
+            }
+        }),
+        ("attention_backward", |node| {
+            if let Op::AttentionBackward { .. } = node.op {
                 node.inputs.swap(3, 5);
             }
         }),

@@ -22,6 +22,22 @@ fn contractions_count_two_for_each_product() {
 }
 
 #[test]
+fn convolutions_and_attention_count_their_products() {
+    let (x, w, b) = (Shape::batch(&[5, 3]), Shape::fixed(&[2, 3, 4]), Shape::fixed(&[4]));
+    let y = Shape::batch(&[5, 4]);
+    let touched = 10 * 5 * 3 + 24 + 10 * 5 * 4;
+    let forward = flops(&Op::Conv1d { dilation: 2 }, &[&x, &w, &b], std::slice::from_ref(&y), 10);
+    assert_eq!(forward, 2 * 10 * 5 * 24 + touched + 4);
+    let backward = [x.clone(), w.clone(), b];
+    let backward = flops(&Op::Conv1dBackward { dilation: 2 }, &[&x, &w, &y], &backward, 10);
+    assert_eq!(backward, 4 * 10 * 5 * 24 + 2 * (10 * 5 * 3 + 24) + 4 + 10 * 5 * 4);
+    let (q, k) = (Shape::batch(&[5, 4]), Shape::batch(&[3, 4]));
+    let op = Op::Attention { heads: 2, causal: false };
+    let counted = flops(&op, &[&q, &k, &k], std::slice::from_ref(&q), 10);
+    assert_eq!(counted, 10 * (2 * 5 * 3 * 4) * 2 + 2 * 10 * 5 * 4 + 2 * 10 * 3 * 4);
+}
+
+#[test]
 fn counts_saturate() {
     let x = Shape::batch(&[usize::MAX / 2]);
     assert_eq!(flops(&Op::Select, &[&x, &x, &x], std::slice::from_ref(&x), usize::MAX), u64::MAX);

@@ -39,8 +39,9 @@ impl Walk {
                 self.builder.mul(dy, slope)?
             }
             UnaryOp::Relu => {
+                // Of y, which is above 0 where x is: nothing else then needs x, and its op can write y alone.
                 let zero = self.scalar(0.0)?;
-                let positive = self.builder.binary(BinaryOp::Less, zero, x)?;
+                let positive = self.builder.binary(BinaryOp::Less, zero, y)?;
                 self.builder.select(positive, dy, zero)?
             }
             UnaryOp::Gelu => {

@@ -9,6 +9,7 @@ mod errors;
 mod fused;
 mod movement;
 mod random;
+mod sequence;
 
 /// The batch size of every check. Not 1, so that a batch dimension is never mistaken for a repeated one.
 const BATCH: usize = 3;

@@ -208,6 +208,52 @@ fn a_gru_layer_by_hand() {
 }
 
 #[test]
+fn a_convolution_by_hand() {
+    // Two features, one output, two taps three places apart: y[t] = 0.5 + x[t − 3]·(1, 2) + x[t]·(3, −1).
+    let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0];
+    let inputs: [(&[usize], &[f64]); 3] =
+        [(&[1, 5, 2], &x), (&[2, 2, 1], &[1.0, 2.0, 3.0, -1.0]), (&[1], &[0.5])];
+    let own = |t: usize| 0.5 + 3.0 * x[2 * t] - x[2 * t + 1];
+    let expected = [own(0), own(1), own(2), own(3) + 1.0 + 2.0 * 2.0, own(4) + 3.0 + 2.0 * 4.0];
+    near(&apply_op(Op::Conv1d { dilation: 3 }, &inputs)[0], &expected);
+    let dy = [0.0, 0.0, 0.0, 0.0, 2.0];
+    let inputs = [inputs[0], inputs[1], (&[1, 5, 1], &dy[..])];
+    let gradients = apply_op(Op::Conv1dBackward { dilation: 3 }, &inputs);
+    near(&gradients[0], &[0.0, 0.0, 2.0, 4.0, 0.0, 0.0, 0.0, 0.0, 6.0, -2.0]);
+    near(&gradients[1], &[6.0, 8.0, 18.0, 20.0]);
+    near(&gradients[2], &[2.0]);
+}
+
+#[test]
+fn attention_by_hand() {
+    // Two heads of one feature each, so that the scale is 1.
+    let (q, k, v) = ([1.0f64, 0.5, -2.0, 0.0], [0.3, 1.0, -0.7, 2.0], [10.0, 1.0, 20.0, -3.0]);
+    let shape: &[usize] = &[1, 2, 2];
+    let inputs = [(shape, &q[..]), (shape, &k[..]), (shape, &v[..])];
+    let mix = |t: usize, head: usize| {
+        let [a, b] = [0, 1].map(|s: usize| (q[2 * t + head] * k[2 * s + head]).exp());
+        (a * v[head] + b * v[2 + head]) / (a + b)
+    };
+    let (heads, causal) = (2, false);
+    let expected = [mix(0, 0), mix(0, 1), mix(1, 0), mix(1, 1)];
+    near(&apply_op(Op::Attention { heads, causal }, &inputs)[0], &expected);
+    let saved = apply_op(Op::AttentionForward { heads, causal: true }, &inputs);
+    near(&saved[0], &[10.0, 1.0, mix(1, 0), mix(1, 1)]);
+    near(&saved[1], &[0.3, ((-0.6f64).exp() + 1.4f64.exp()).ln(), 0.5, 2.0f64.ln()]);
+    // One head of four features: the scale is 1/2.
+    let inputs: [(&[usize], &[f64]); 3] = [
+        (&[1, 1, 4], &[1.0; 4]),
+        (&[1, 2, 4], &[0.5, 0.5, 0.5, 0.5, 0.0, 0.0, 0.0, 0.0]),
+        (&[1, 2, 4], &[1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0]),
+    ];
+    let weight = 1.0 / (1.0 + (-1.0f64).exp());
+    near(
+        &apply_op(Op::Attention { heads: 1, causal: false }, &inputs)[0],
+        &[1.0, 2.0, 3.0, 4.0].map(|x| weight * x),
+    );
+}
+
+#[test]
 fn two_adamw_steps_by_hand() {
     let op = Op::AdamW { beta1: 0.5, beta2: 0.75, epsilon: 0.125, weight_decay: 0.25 };
     let step = |p: f64, m: f64, v: f64, g: f64, t: f64| -> Vec<f64> {

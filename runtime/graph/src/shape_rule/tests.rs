@@ -130,6 +130,37 @@ fn fused() {
 }
 
 #[test]
+fn along_time() {
+    let conv = |dilation| Op::Conv1d { dilation };
+    check(conv(1), "B,5,3; 2,3,4; 4", Ok("B,5,4"));
+    check(conv(9), "7,5,3; 2,3,4; 4", Ok("7,5,4"));
+    check(conv(0), "B,5,3; 2,3,4; 4", Err("the dilation is 0"));
+    check(conv(usize::MAX), "B,5,3; 2,3,4; 4", Err("further than can be counted"));
+    check(conv(usize::MAX), "B,5,3; 1,3,4; 4", Ok("B,5,4"));
+    check(conv(1), "B,5,3; 2,2,4; 4", Err("w [K, F, O] is [2, 2, 4], not [2, 3, 4]"));
+    check(conv(1), "B,5,3; 3,4; 4", Err("w is [3, 4], not [K, F, O]"));
+    check(conv(1), "B,5,3; 2,3,4; 3", Err("b is [3], not [4]"));
+    check(conv(1), "B,3; 2,3,4; 4", Err("x is [B, 3], not [B, T, F]"));
+    check(conv(1), "5,B,3; 2,3,4; 4", Err("axis 1 of [5, B, 3] depends on the batch"));
+    check(Op::Conv1dBackward { dilation: 2 }, "B,5,3; 2,3,4; B,5,4", Ok("B,5,3; 2,3,4; 4"));
+    check(Op::Conv1dBackward { dilation: 2 }, "B,5,3; 2,3,4; B,5,3", Err("dy is [B, 5, 3]"));
+    let attention = |heads, causal| Op::Attention { heads, causal };
+    check(attention(2, false), "B,5,4; B,3,4; B,3,4", Ok("B,5,4"));
+    check(attention(2, true), "B,5,4; B,3,4; B,3,4", Err("as many keys as queries, not 3 and 5"));
+    check(attention(3, false), "B,5,4; B,3,4; B,3,4", Err("3 heads don't share out 4 features"));
+    check(attention(0, false), "B,5,4; B,3,4; B,3,4", Err("0 heads"));
+    check(attention(2, false), "B,5,4; B,3,4; B,5,4", Err("v is [B, 5, 4], not [B, 3, 4]"));
+    check(attention(2, false), "B,5,4; 7,3,4; 7,3,4", Err("k is [7, 3, 4], not [B, 3, 4]"));
+    check(attention(2, false), "B,4; B,3,4; B,3,4", Err("q is [B, 4], not [B, places, D]"));
+    let (heads, causal) = (2, true);
+    check(Op::AttentionForward { heads, causal }, "B,5,4; B,5,4; B,5,4", Ok("B,5,4; B,2,5"));
+    let saved = "B,5,4; B,5,4; B,5,4; B,5,4; B,2,5; B,5,4";
+    check(Op::AttentionBackward { heads, causal }, saved, Ok("B,5,4; B,5,4; B,5,4"));
+    let saved = "B,5,4; B,5,4; B,5,4; B,5,4; B,5,2; B,5,4";
+    check(Op::AttentionBackward { heads, causal }, saved, Err("the logarithms is [B, 5, 2]"));
+}
+
+#[test]
 fn optimiser() {
     let adamw = |beta1, epsilon, weight_decay| Op::AdamW { beta1, beta2: 0.9, epsilon, weight_decay };
     check(adamw(0.9, 1e-8, 0.0), "2,3; 2,3; 2,3; 2,3; ; ", Ok("2,3; 2,3; 2,3"));

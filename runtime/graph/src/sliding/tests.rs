@@ -36,6 +36,16 @@ fn convolution(b: &mut Builder, x: Value, width: usize, dilation: usize) -> Valu
     b.unary(UnaryOp::Relu, y).unwrap()
 }
 
+/// The same as one op.
+fn conv1d(b: &mut Builder, x: Value, width: usize, taps: usize, dilation: usize) -> Value {
+    let depth = b.shape(x).dims()[2].fixed().unwrap();
+    let w = weights(b, &format!("w{dilation}"), &[taps, depth, width]);
+    let bias =
+        b.state(&format!("b{dilation}"), Shape::fixed(&[width]), Initial::Constant(0.1), true).unwrap();
+    let y = b.conv1d(x, w, bias, dilation).unwrap();
+    b.unary(UnaryOp::Relu, y).unwrap()
+}
+
 fn last(b: &mut Builder, x: Value, width: usize) -> Value {
     let step = b.slice(x, 1, WINDOW - 1, WINDOW).unwrap();
     b.reshape(step, Shape::batch(&[width])).unwrap()
@@ -130,6 +140,27 @@ fn stacked_convolutions_read_past_rows() {
 }
 
 #[test]
+fn stacked_causal_convolutions_read_past_rows() {
+    let sliding = check(&model(|b, x| {
+        let y = conv1d(b, x, 4, 3, 1);
+        let y = conv1d(b, y, 5, 2, 5);
+        let y = last(b, y, 5);
+        head(b, y, 5)
+    }));
+    let delays: Vec<usize> = sliding.taps.iter().map(|tap| tap.delay).collect();
+    assert_eq!(delays, [2, 1, 5]);
+    assert!(sliding.layers.is_empty() && sliding.head.is_none());
+    let moved = model(|b, x| {
+        let early = b.slice(x, 1, 0, WINDOW - 2).unwrap();
+        let y = conv1d(b, early, 4, 3, 2);
+        let y = b.slice(y, 1, WINDOW - 3, WINDOW - 2).unwrap();
+        let y = b.reshape(y, Shape::batch(&[4])).unwrap();
+        head(b, y, 4)
+    });
+    check(&moved);
+}
+
+#[test]
 fn a_residual_sum_and_an_earlier_place_are_shifted_alike() {
     check(&model(|b, x| {
         let y = convolution(b, x, FEATURES, 1);
@@ -176,6 +207,18 @@ fn what_cannot_slide_says_why() {
         head(b, y, 4)
     });
     assert!(why(deep).contains("zeros before the window"), "a receptive field of nine in a window of eight");
+    let deep = model(|b, x| {
+        let y = conv1d(b, x, 4, 3, 4);
+        let y = last(b, y, 4);
+        head(b, y, 4)
+    });
+    assert!(why(deep).contains("zeros before the window"), "as one op");
+    let attention = model(|b, x| {
+        let y = b.attention(x, x, x, 1, true).unwrap();
+        let y = last(b, y, FEATURES);
+        head(b, y, FEATURES)
+    });
+    assert!(why(attention).contains("along time"));
     let pooled = model(|b, x| {
         let y = b.reduce(ReduceOp::Mean, x, &[1], false).unwrap();
         head(b, y, FEATURES)

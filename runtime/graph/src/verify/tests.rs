@@ -187,6 +187,11 @@ pub(crate) fn hostile_op() -> impl Strategy<Value = Op> {
         any::<bool>().prop_map(|last| Op::Gru { keep: if last { Keep::Last } else { Keep::Sequence } }),
         Just(Op::GruForward),
         Just(Op::GruBackward),
+        index().prop_map(|dilation| Op::Conv1d { dilation }),
+        index().prop_map(|dilation| Op::Conv1dBackward { dilation }),
+        (index(), any::<bool>()).prop_map(|(heads, causal)| Op::Attention { heads, causal }),
+        (index(), any::<bool>()).prop_map(|(heads, causal)| Op::AttentionForward { heads, causal }),
+        (index(), any::<bool>()).prop_map(|(heads, causal)| Op::AttentionBackward { heads, causal }),
         (number(), number(), number(), number()).prop_map(|(beta1, beta2, epsilon, weight_decay)| {
             Op::AdamW { beta1, beta2, epsilon, weight_decay }
         }),

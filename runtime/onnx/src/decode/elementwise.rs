@@ -4,7 +4,8 @@ use graph::{BinaryOp, CodecError, Op, UnaryOp, Value};
 
 use super::Decoder;
 use super::call::Call;
-use super::entry::Entry;
+use super::conv::is_permutation;
+use super::entry::{Entry, View};
 use super::integers::Integer;
 
 /// Arithmetic on two sizes; `None` where the result is no multiple of the batch.
@@ -36,8 +37,14 @@ impl Decoder {
         if let Some(form) = call.string("approximate").filter(|&form| form != "none") {
             return Err(call.unsupported(format!("approximation {form:?}; only the exact form is read")));
         }
-        let x = self.float(call, 0)?;
-        self.push_entry(call, Op::Unary(op), &[x])
+        let view = self.view(call, 0)?;
+        if !is_permutation(&view, self.builder.shape(view.inner)) {
+            let x = self.value(call, &view)?;
+            return self.push_entry(call, Op::Unary(op), &[x]);
+        }
+        // Of each element alone, so the order of the axes may stay open.
+        let y = self.push(call, Op::Unary(op), &[view.inner])?;
+        Ok(Entry::Float(View { inner: y, ..view }))
     }
 
     /// Add, Sub, Mul, Div; of floats, or of integers that stand for sizes.

@@ -4,7 +4,8 @@ use graph::{CodecError, Dim, Op, Shape, Value};
 
 use super::Decoder;
 use super::call::Call;
-use super::entry::Entry;
+use super::conv::is_permutation;
+use super::entry::{Entry, View};
 use super::integers::{Integer, Integers};
 
 /// Exporters write "to the end" as some number above this.
@@ -39,7 +40,7 @@ impl Decoder {
             if let Some((start, end)) = range {
                 let x = self.value(call, &view)?;
                 let part = self.push(call, Op::Slice { axis, start, end }, &[x])?;
-                view = super::View::plain(part, view.rank());
+                view = View::plain(part, view.rank());
             }
         }
         Ok(Entry::Float(view))
@@ -118,8 +119,11 @@ impl Decoder {
                 return Err(call.unsupported("it pads with something else than a constant zero"));
             }
         }
-        let mut x = self.float(call, 0)?;
-        let rank = self.builder.shape(x).rank();
+        let mut view = self.view(call, 0)?;
+        if !is_permutation(&view, self.builder.shape(view.inner)) {
+            view = View::plain(self.value(call, &view)?, view.rank());
+        }
+        let rank = view.rank();
         let axes = match self.numbers(call, 3)? {
             Some(axes) => axes,
             None => (0..rank as i64).collect(),
@@ -135,11 +139,11 @@ impl Decoder {
             else {
                 return Err(call.unsupported("a pad is negative; use Slice"));
             };
-            if before > 0 || after > 0 {
-                x = self.push(call, Op::Pad { axis, before, after }, &[x])?;
+            if let (Some(axis), true) = (view.axes[axis], before > 0 || after > 0) {
+                view.inner = self.push(call, Op::Pad { axis, before, after }, &[view.inner])?;
             }
         }
-        Ok(self.entries_view(x))
+        Ok(Entry::Float(view))
     }
 
     /// Floats along an axis, or lists of integers end to end.

@@ -1,7 +1,9 @@
 //! ONNX → graph: inputs, initialisers, one pass over the nodes, outputs.
 
+mod attention;
 mod call;
 mod constants;
+mod conv;
 mod elementwise;
 mod entry;
 mod gru;
@@ -50,7 +52,8 @@ pub fn decode(model: ModelProto) -> Result<Graph, CodecError> {
         decoder.node(Call::new(node)?)?;
     }
     decoder.outputs(&output)?;
-    decoder.builder.finish().map_err(CodecError::Invalid)
+    let graph = decoder.builder.finish().map_err(CodecError::Invalid)?;
+    Ok(attention::recognise(graph))
 }
 
 struct Decoder {
@@ -117,7 +120,7 @@ impl Decoder {
             }
             _ if self.own_weights.contains(&name) => {
                 return Err(refused(format!(
-                    "{:?}: a recurrent layer's weight must be float32",
+                    "{:?}: a recurrent layer's or a convolution's weight must be float32",
                     clip(&name)
                 )));
             }
@@ -181,6 +184,8 @@ impl Decoder {
             "MatMul" => self.matmul(call),
             "Gemm" => self.gemm(call),
             "ReduceSum" | "ReduceMean" | "ReduceMax" => self.reduce(call),
+            "Conv" => self.conv(call),
+            "GlobalAveragePool" => self.global_average_pool(call),
             "Softmax" | "LogSoftmax" => self.softmax(call),
             "LayerNormalization" => self.layer_norm(call),
             "LSTM" => return self.lstm(call),

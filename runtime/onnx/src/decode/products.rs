@@ -5,6 +5,7 @@ use graph::{BinaryOp, CodecError, Dim, Op, ReduceOp, Shape, Tensor, Value};
 
 use super::Decoder;
 use super::call::Call;
+use super::conv::is_permutation;
 use super::entry::{Entry, View};
 
 impl Decoder {
@@ -112,8 +113,8 @@ impl Decoder {
             "ReduceMean" => ReduceOp::Mean,
             _ => ReduceOp::Max,
         };
-        let x = self.float(call, 0)?;
-        let rank = self.builder.shape(x).rank();
+        let view = self.view(call, 0)?;
+        let rank = view.rank();
         let stated = match self.numbers(call, 1)? {
             Some(axes) => axes,
             None => call.ints("axes")?.unwrap_or_default().to_vec(),
@@ -122,11 +123,36 @@ impl Decoder {
         if axes.is_empty() {
             axes = (0..rank).collect();
             if rank == 0 || call.int("noop_with_empty_axes")?.unwrap_or(0) != 0 {
-                return Ok(self.entries_view(x));
+                return Ok(Entry::Float(view));
             }
         }
         let keep = call.int("keepdims")?.unwrap_or(1) != 0;
-        self.push_entry(call, Op::Reduce { op, axes, keep }, &[x])
+        self.reduce_view(call, op, axes, keep, &view)
+    }
+
+    /// A reduction over axes of the view, sorted; where it only permutes axes their order stays open.
+    pub fn reduce_view(
+        &mut self,
+        call: &Call,
+        op: ReduceOp,
+        axes: Vec<usize>,
+        keep: bool,
+        view: &View,
+    ) -> Result<Entry, CodecError> {
+        if !is_permutation(view, self.builder.shape(view.inner)) {
+            let x = self.value(call, view)?;
+            return self.push_entry(call, Op::Reduce { op, axes, keep }, &[x]);
+        }
+        let mut inner: Vec<usize> = axes.iter().filter_map(|&axis| view.axes[axis]).collect();
+        inner.sort_unstable();
+        let y = self.push(call, Op::Reduce { op, axes: inner.clone(), keep }, &[view.inner])?;
+        if keep {
+            return Ok(Entry::Float(View { inner: y, axes: view.axes.clone() }));
+        }
+        // Each axis that is left, by how many that are left come before it.
+        let left = view.axes.iter().copied().flatten().filter(|axis| !inner.contains(axis));
+        let rank = |axis: usize| Some(axis - inner.iter().filter(|&&gone| gone < axis).count());
+        Ok(Entry::Float(View { inner: y, axes: left.map(rank).collect() }))
     }
 
     pub fn softmax(&mut self, call: &Call) -> Result<Entry, CodecError> {

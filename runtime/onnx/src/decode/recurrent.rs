@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use graph::{CodecError, Dim, Keep, Op, Shape, Tensor, Value};
 
 use super::call::Call;
+use super::conv::reverse_axes;
 use super::entry::{Entry, View};
 use super::{Decoder, is_standard};
 use crate::gates::{self, Gates};
@@ -21,9 +22,11 @@ enum Role {
     GruBiases,
     /// One half of a GRU's B.
     GruBias,
+    /// A convolution's W.
+    Kernel,
 }
 
-/// The initialisers that only recurrent layers read, always as the same input: states in our layout.
+/// The initialisers that only recurrent layers or convolutions read, always as the same input: states in our layout.
 pub struct OwnWeights {
     roles: HashMap<String, Role>,
     /// A GRU's B that is joined from two initialisers that nothing else reads: b and c, as our files have it.
@@ -86,6 +89,10 @@ impl OwnWeights {
     /// The initialiser in our layout, where it is one of these.
     pub fn convert(&self, name: &str, value: Tensor) -> Result<Tensor, String> {
         let Some(role) = self.roles.get(name) else { return Ok(value) };
+        if let Role::Kernel = role {
+            let refused = || format!("{:?} is no shape for a kernel over one axis", value.dims());
+            return reverse_axes(&value).ok_or_else(refused);
+        }
         let dims = value.dims().to_vec();
         let (dims, data) = match (role, &dims[..]) {
             (Role::Matrix(gates, _), &[1, width, rows]) if width % gates.count() == 0 && width * rows > 0 => {
@@ -119,6 +126,7 @@ fn role(node: &NodeProto, place: usize) -> Option<Role> {
         ("LSTM", 3) => Some(Role::LstmBias),
         ("GRU", 1 | 2) => Some(Role::Matrix(&gates::GRU, place)),
         ("GRU", 3) => Some(Role::GruBiases),
+        ("Conv", 1) => Some(Role::Kernel),
         _ if joins_columns(node) => Some(Role::GruBias),
         _ => None,
     }

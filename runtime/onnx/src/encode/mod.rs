@@ -3,6 +3,7 @@
 mod nodes;
 mod ops;
 mod recurrent;
+mod sequence;
 
 use std::collections::{HashMap, HashSet};
 
@@ -46,10 +47,12 @@ struct Encoder<'g> {
     taken: HashSet<String>,
     /// What each value that is an output is to be called.
     output_names: HashMap<Value, String>,
-    /// Weights that only recurrent layers use, always in the same place: stored in ONNX's layout.
+    /// Weights that only recurrent layers or convolutions use, always in the same place: stored in ONNX's layout.
     own_weights: HashMap<NodeId, recurrent::Weight>,
     /// Integer lists written so far.
     integers: HashMap<Vec<i64>, String>,
+    /// Causal masks written so far, by their number of places.
+    masks: HashMap<usize, String>,
     /// The ONNX name of the value being written, and its node's scope with a slash.
     current: String,
 }
@@ -68,6 +71,7 @@ impl<'g> Encoder<'g> {
             output_names: HashMap::new(),
             own_weights: recurrent::own_weights(graph),
             integers: HashMap::new(),
+            masks: HashMap::new(),
             current: String::new(),
         };
         for node in &graph.nodes {

@@ -64,12 +64,17 @@ impl Encoder<'_> {
             }
             Op::Lstm { keep } => self.lstm(node, *keep, output)?,
             Op::Gru { keep } => self.gru(node, *keep, output)?,
+            Op::Conv1d { dilation } => self.conv1d(node, *dilation, output)?,
+            Op::Attention { heads, causal } => self.attention(node, *heads, *causal, output)?,
             Op::Dropout { .. }
             | Op::LayerNormBackward { .. }
             | Op::LstmForward
             | Op::LstmBackward
             | Op::GruForward
             | Op::GruBackward
+            | Op::Conv1dBackward { .. }
+            | Op::AttentionForward { .. }
+            | Op::AttentionBackward { .. }
             | Op::AdamW { .. } => return Err(unsupported(node.op.name(), INFERENCE_ONLY.into())),
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::gates::{self, Gates};
 use crate::proto::{AttributeProto, TensorProto};
 use crate::tensor::float_proto;
 
-/// Which of a layer's weights a state is.
+/// Which of a recurrent layer's or a convolution's weights a state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weight {
     /// W (1) or U (2).
@@ -18,6 +18,8 @@ pub enum Weight {
     LstmBias,
     /// b or c.
     GruBias,
+    /// A convolution's w.
+    Kernel,
 }
 
 impl Weight {
@@ -28,13 +30,19 @@ impl Weight {
             (Weight::Matrix(gates, _), &[rows, columns]) => {
                 float_proto(name, &[1, columns, rows], &gates.matrix_to_onnx(data, rows))
             }
+            (Weight::Kernel, &[taps, features, outputs]) => {
+                let at = |o: usize, f: usize, k: usize| data[(k * features + f) * outputs + o];
+                let all = (0..outputs * features * taps)
+                    .map(|i| at(i / (features * taps), i / taps % features, i % taps));
+                float_proto(name, &[outputs, features, taps], &all.collect::<Vec<_>>())
+            }
             (Weight::LstmBias, _) => float_proto(name, &[1, 2 * data.len()], &gates::lstm_bias_to_onnx(data)),
             _ => float_proto(name, &[1, data.len()], &gates::GRU.vector_to_onnx(data)),
         }
     }
 }
 
-/// The states that only recurrent layers use, always in the same place. A GRU's biases, which the file joins, are
+/// The states that only recurrent layers or convolutions use, always in the same place. A GRU's biases, which the file joins, are
 /// such only where no other node uses either.
 pub fn own_weights(graph: &Graph) -> HashMap<NodeId, Weight> {
     let mut weights: HashMap<NodeId, Option<Weight>> = HashMap::new();
@@ -70,6 +78,7 @@ fn weight(op: &Op, place: usize) -> Option<Weight> {
         (Op::Lstm { .. }, 3) => Some(Weight::LstmBias),
         (Op::Gru { .. }, 1 | 2) => Some(Weight::Matrix(&gates::GRU, place)),
         (Op::Gru { .. }, 3 | 4) => Some(Weight::GruBias),
+        (Op::Conv1d { .. }, 1) => Some(Weight::Kernel),
         _ => None,
     }
 }

@@ -93,3 +93,43 @@ fn model() -> Graph {
     b.output("hidden", last).unwrap();
     trained(&b.finish().unwrap())
 }
+
+/// Two causal convolutions with relu, a mean pool and a head.
+fn convolutional_model() -> Graph {
+    let mut b = Builder::new();
+    let x = b.input("features", Shape::batch(&[7, 3])).unwrap();
+    let mut y = x;
+    for (name, taps, width, outputs, dilation) in [("conv.0", 3, 3, 5, 1), ("conv.1", 2, 5, 4, 2)] {
+        b.scope(name);
+        let w = parameter(&mut b, &format!("{name}.w"), &[taps, width, outputs]);
+        let bias = parameter(&mut b, &format!("{name}.b"), &[outputs]);
+        y = b.conv1d(y, w, bias, dilation).unwrap();
+        y = b.unary(UnaryOp::Relu, y).unwrap();
+    }
+    b.scope("head");
+    let pooled = b.reduce(graph::ReduceOp::Mean, y, &[1], false).unwrap();
+    let w = parameter(&mut b, "head.w", &[4, 1]);
+    let bias = parameter(&mut b, "head.b", &[1]);
+    let dense = b.matmul(pooled, w, false, false).unwrap();
+    let prediction = b.add(dense, bias).unwrap();
+    b.output("prediction", prediction).unwrap();
+    trained(&b.finish().unwrap())
+}
+
+/// Attention over the past and over everything, of two sizes of heads, with dense layers between.
+fn attention_model() -> Graph {
+    let mut b = Builder::new();
+    let x = b.input("features", Shape::batch(&[6, 8])).unwrap();
+    b.scope("first");
+    let y = b.attention(x, x, x, 4, true).unwrap();
+    b.scope("dense");
+    let q = parameter(&mut b, "q", &[8, 8]);
+    let k = parameter(&mut b, "k", &[8, 8]);
+    let v = parameter(&mut b, "v", &[8, 8]);
+    let [q, k, v] = [q, k, v].map(|w| b.matmul(y, w, false, false).unwrap());
+    b.scope("second");
+    let y = b.attention(q, k, v, 2, false).unwrap();
+    let y = b.attention(y, k, v, 2, true).unwrap();
+    b.output("prediction", y).unwrap();
+    trained(&b.finish().unwrap())
+}

@@ -2,7 +2,10 @@
 
 use graph::{BinaryOp, Builder, Dim, Graph, Initial, Keep, Op, Shape, conformance};
 
-use super::{decode, encode, gru, gru_model, lstm, model, noise, run, trained};
+use super::{
+    attention_model, convolutional_model, decode, encode, gru, gru_model, lstm, model, noise, parameter, run,
+    trained,
+};
 
 /// Whether all of it can be written: no op of training or of a backward pass.
 fn is_inference(graph: &Graph) -> bool {
@@ -14,6 +17,9 @@ fn is_inference(graph: &Graph) -> bool {
             | Op::LstmBackward
             | Op::GruForward
             | Op::GruBackward
+            | Op::Conv1dBackward { .. }
+            | Op::AttentionForward { .. }
+            | Op::AttentionBackward { .. }
             | Op::AdamW { .. } => false,
             Op::Input { .. }
             | Op::State { .. }
@@ -33,7 +39,9 @@ fn is_inference(graph: &Graph) -> bool {
             | Op::LogSoftmax { .. }
             | Op::LayerNorm { .. }
             | Op::Lstm { .. }
-            | Op::Gru { .. } => true,
+            | Op::Gru { .. }
+            | Op::Conv1d { .. }
+            | Op::Attention { .. } => true,
         })
 }
 
@@ -99,6 +107,8 @@ fn every_inference_row_of_the_conformance_suite() {
 fn models_come_back_node_for_node() {
     comes_back_node_for_node(model(), 11);
     comes_back_node_for_node(gru_model(), 9);
+    comes_back_node_for_node(convolutional_model(), 7);
+    comes_back_node_for_node(attention_model(), 4);
 }
 
 fn comes_back_node_for_node(mut graph: Graph, sources: usize) {
@@ -245,4 +255,63 @@ fn lstms_and_grus_share_a_weight() {
     let y = b.gru(h, w, u, bias, bias, Keep::Last).unwrap();
     b.output("y", y).unwrap();
     check("a weight of both", &trained(&b.finish().unwrap()), 2, &[noise(24)]);
+}
+
+/// A kernel that something else reads too, or that is computed, stays in our layout.
+#[test]
+fn shared_and_computed_kernels() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[6, 3])).unwrap();
+    let w = parameter(&mut b, "w", &[2, 3, 3]);
+    let bias = parameter(&mut b, "b", &[3]);
+    let first = b.conv1d(x, w, bias, 2).unwrap();
+    let doubled = b.add(w, w).unwrap();
+    let second = b.conv1d(first, doubled, bias, 1).unwrap();
+    b.output("y", second).unwrap();
+    let graph = trained(&b.finish().unwrap());
+    for batch in [1, 4] {
+        check("kernels", &graph, batch, &[noise(18 * batch)]);
+    }
+}
+
+/// Attention whose weights are an output as well: the op comes back, and what makes the weights stays.
+#[test]
+fn attention_beside_its_weights() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[5, 4])).unwrap();
+    let k = b.input("k", Shape::batch(&[5, 4])).unwrap();
+    let y = b.attention(x, k, k, 2, true).unwrap();
+    let weights = b.attention_weights(x, k, 2, true).unwrap();
+    b.output("y", y).unwrap();
+    b.output("weights", weights).unwrap();
+    let graph = b.finish().unwrap();
+    check("weights", &graph, 3, &[noise(60), noise(60)]);
+    let back = decode(&encode(&graph));
+    let count = |name: &str| back.nodes.iter().filter(|node| node.op.name() == name).count();
+    assert_eq!((count("attention"), count("softmax"), back.nodes.len()), (1, 1, graph.nodes.len()));
+}
+
+/// Scores with another scale, a mask that isn't causal, or heads that don't share out the width stay as they are.
+#[test]
+fn what_is_nearly_attention_stays_as_it_is() {
+    for (scale, hidden) in [(0.5, -1e9), (std::f32::consts::FRAC_1_SQRT_2, -1.0)] {
+        let mut b = Builder::new();
+        let x = b.input("x", Shape::batch(&[3, 4])).unwrap();
+        let split = b.reshape(x, Shape::batch(&[3, 2, 2])).unwrap();
+        let heads = b.transpose(split, &[0, 2, 1, 3]).unwrap();
+        let scores = b.matmul(heads, heads, false, true).unwrap();
+        let factor = b.scalar(scale).unwrap();
+        let scores = b.mul(scores, factor).unwrap();
+        let mask = [0.0, hidden, hidden, 0.0, 0.0, hidden, 0.0, 0.0, 0.0];
+        let mask = b.constant(graph::Tensor::new(vec![3, 3], mask.to_vec()).unwrap()).unwrap();
+        let scores = b.add(scores, mask).unwrap();
+        let weights = b.softmax(scores, 3).unwrap();
+        let mixed = b.matmul(weights, heads, false, false).unwrap();
+        let joined = b.transpose(mixed, &[0, 2, 1, 3]).unwrap();
+        let y = b.reshape(joined, Shape::batch(&[3, 4])).unwrap();
+        b.output("y", y).unwrap();
+        let graph = b.finish().unwrap();
+        check("nearly", &graph, 2, &[noise(24)]);
+        assert!(decode(&encode(&graph)).nodes.iter().all(|node| node.op.name() != "attention"));
+    }
 }

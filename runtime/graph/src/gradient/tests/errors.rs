@@ -55,7 +55,15 @@ fn backward_forms_and_updates_have_no_gradient() {
     let scalars = [Shape::scalar(), Shape::scalar()];
     let adamw = [&[vector(), vector(), vector(), vector()][..], &scalars].concat();
     let update = Op::AdamW { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.0 };
+    let convolution = vec![Shape::batch(&[2, 3]), Shape::fixed(&[2, 3, 4]), Shape::batch(&[2, 4])];
+    let (heads, causal) = (2, false);
+    let logarithms = Shape::batch(&[2, 3]);
+    let attention = vec![Shape::batch(&[3, 4]); 3];
+    let attention_backward = [&attention[..2], &attention[..2], &[logarithms], &attention[..1]].concat();
     let cases = [
+        (Op::Conv1dBackward { dilation: 1 }, 0, convolution),
+        (Op::AttentionForward { heads, causal }, 1, attention),
+        (Op::AttentionBackward { heads, causal }, 0, attention_backward),
         (Op::LayerNormBackward { epsilon: 1e-5 }, 0, vec![Shape::batch(&[4]), vector(), Shape::batch(&[4])]),
         (Op::LstmForward, 1, forward.clone()),
         (Op::LstmForward, 2, forward),
@@ -107,6 +115,22 @@ fn a_gru_off_the_way_stays_as_it_is() {
     assert_eq!((forms(&by_gain, "gru"), forms(&by_gain, "gru_forward")), (1, 0));
     let (by_bias, _) = gradient(&graph, loss, &[bias]).unwrap();
     assert_eq!((forms(&by_bias, "gru"), forms(&by_bias, "gru_backward")), (0, 1));
+}
+
+#[test]
+fn attention_off_the_way_stays_as_it_is() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[3, 4])).unwrap();
+    let gain = b.state("gain", Shape::fixed(&[4]), Initial::Glorot, true).unwrap();
+    let y = b.attention(x, x, x, 2, true).unwrap();
+    let y = b.mul(y, gain).unwrap();
+    let loss = b.reduce(ReduceOp::Sum, y, &[0, 1, 2], false).unwrap();
+    let graph = b.finish().unwrap();
+    let forms = |graph: &Graph, name: &str| graph.nodes.iter().filter(|n| n.op.name() == name).count();
+    let (by_gain, _) = gradient(&graph, loss, &[gain]).unwrap();
+    assert_eq!((forms(&by_gain, "attention"), forms(&by_gain, "attention_forward")), (1, 0));
+    let (by_x, _) = gradient(&graph, loss, &[x]).unwrap();
+    assert_eq!((forms(&by_x, "attention"), forms(&by_x, "attention_backward")), (0, 1));
 }
 
 #[test]
