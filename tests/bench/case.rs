@@ -106,11 +106,16 @@ fn gru() -> Model {
 }
 
 fn cnn() -> Model {
-    model::cnn(64, &[1, 2, 4], 60, 32)
+    model::cnn(&[(64, 5, 1), (64, 5, 1), (128, 3, 1), (128, 3, 1)], true, 60, 32)
+}
+
+/// One that slides.
+fn causal_cnn() -> Model {
+    model::cnn(&[(64, 3, 1), (64, 3, 2), (64, 3, 4)], false, 60, 32)
 }
 
 fn transformer() -> Model {
-    model::transformer(2, 64, 4, 128, 60, 32)
+    model::transformer(3, 64, 4, 256, 60, 32)
 }
 
 pub const CASES: &[Case] = &[
@@ -131,10 +136,13 @@ pub const CASES: &[Case] = &[
     bf16_window("gru_b256_bf16", gru, 256),
     window("cnn_b1", cnn, 1),
     window("cnn_b256", cnn, 256),
+    window("causal_cnn_b1", causal_cnn, 1),
     window("transformer_b1", transformer, 1),
     window("transformer_b256", transformer, 256),
     training("train_lstm", lstm),
     training("train_gru", gru),
+    training("train_cnn", cnn),
+    training("train_transformer", transformer),
     sliding("sliding_a", lstm_a, Timed::Push, "fresh_a"),
     sliding("sliding_b", lstm_b, Timed::Push, "fresh_b"),
     sliding("sliding_c", lstm_c, Timed::Push, "fresh_c"),
@@ -145,7 +153,7 @@ pub const CASES: &[Case] = &[
     narrow(Precision::Int8, "sliding_b_int8", lstm_b, Timed::Push, "fresh_b"),
     sliding("sliding_lstm", lstm, Timed::Push, "lstm_b1"),
     sliding("sliding_gru", gru, Timed::Push, "gru_b1"),
-    sliding("sliding_cnn", cnn, Timed::Push, "cnn_b1"),
+    sliding("sliding_cnn", causal_cnn, Timed::Push, "causal_cnn_b1"),
     narrow(Precision::Bf16, "sliding_a_bf16_instances", lstm_a, Timed::Instances, "fresh_a"),
     sliding("sliding_a_sparse", lstm_a, Timed::Sparse, "fresh_a"),
     sliding("sliding_b_sparse", lstm_b, Timed::Sparse, "fresh_b"),

@@ -1,7 +1,7 @@
 //! The models that are timed: graphs with random weights, always the same, and what PyTorch needs to build
 //! the same from the weights.
 
-use graph::{BuildError, Builder, Graph, Initial, Keep, Shape, UnaryOp, Value, reference};
+use graph::{BuildError, Builder, Graph, Initial, Keep, ReduceOp, Shape, UnaryOp, Value, reference};
 use serde_json::json;
 
 /// Where the weights of every model start.
@@ -104,28 +104,29 @@ pub fn null(steps: usize, features: usize) -> Model {
     })
 }
 
-const TAPS: usize = 3;
+/// Channels, taps and dilation of a convolution.
+pub type Convolution = (usize, usize, usize);
 
-/// Causal convolutions of growing dilation, and a dense head on the last step.
-pub fn cnn(channels: usize, dilations: &[usize], steps: usize, features: usize) -> Model {
-    let torch = json!({"kind": "cnn", "dilations": dilations, "taps": TAPS});
+/// Causal convolutions with relu, and a dense head on their mean over the window; or on the last step, and then
+/// the net slides.
+pub fn cnn(layers: &[Convolution], pooled: bool, steps: usize, features: usize) -> Model {
+    let torch = json!({"kind": "cnn", "layers": layers, "pooled": pooled});
     model((steps, features), torch, |b, x| {
         let (mut y, mut width) = (x, features);
-        for (layer, &dilation) in dilations.iter().enumerate() {
-            let padded = b.pad(y, 1, (TAPS - 1) * dilation, 0)?;
-            let tap = |b: &mut Builder, k: usize| b.slice(padded, 1, k * dilation, k * dilation + steps);
-            let taps = (0..TAPS).map(|k| tap(b, k)).collect::<Result<Vec<_>, _>>()?;
-            let joined = b.concat(&taps, 2)?;
-            let sum = dense(b, &format!("conv.{layer}"), joined, (TAPS * width, channels))?;
+        for (layer, &(channels, taps, dilation)) in layers.iter().enumerate() {
+            let w = parameter(b, &format!("conv.{layer}.w"), &[taps, width, channels], taps * width)?;
+            let bias = parameter(b, &format!("conv.{layer}.b"), &[channels], taps * width)?;
+            let sum = b.conv1d(y, w, bias, dilation)?;
             y = b.unary(UnaryOp::Relu, sum)?;
             width = channels;
         }
-        let last = newest(b, y, steps, channels)?;
-        dense(b, "head", last, (channels, 1))
+        let one =
+            if pooled { b.reduce(ReduceOp::Mean, y, &[1], false)? } else { newest(b, y, steps, width)? };
+        dense(b, "head", one, (width, 1))
     })
 }
 
-/// An encoder with the norm before each part, and a dense head on the last step.
+/// An encoder with the norm before each part, and a dense head on the mean over the window.
 pub fn transformer(
     layers: usize,
     width: usize,
@@ -142,36 +143,27 @@ pub fn transformer(
         for layer in 0..layers {
             let name = |part: &str| format!("layer.{layer}.{part}");
             let normal = norm(b, &name("norm1"), y, width)?;
-            let mixed = attention(b, &name("attention"), normal, steps, width, heads)?;
+            let mixed = attention(b, &name("attention"), normal, width, heads)?;
             y = b.add(y, mixed)?;
             let normal = norm(b, &name("norm2"), y, width)?;
             let wide = dense(b, &name("inner"), normal, (width, inner))?;
-            let wide = b.unary(UnaryOp::Relu, wide)?;
+            let wide = b.unary(UnaryOp::Gelu, wide)?;
             let narrow = dense(b, &name("outer"), wide, (inner, width))?;
             y = b.add(y, narrow)?;
         }
         let y = norm(b, "norm", y, width)?;
-        let last = newest(b, y, steps, width)?;
-        dense(b, "head", last, (width, 1))
+        let pooled = b.reduce(ReduceOp::Mean, y, &[1], false)?;
+        dense(b, "head", pooled, (width, 1))
     })
 }
 
-fn attention(b: &mut Builder, name: &str, x: Value, steps: usize, width: usize, heads: usize) -> Built {
+/// Queries, keys and values from one product, as PyTorch's module has them.
+fn attention(b: &mut Builder, name: &str, x: Value, width: usize, heads: usize) -> Built {
     let all = dense(b, &format!("{name}.in"), x, (width, 3 * width))?;
-    let split = |b: &mut Builder, part: usize| -> Built {
-        let one = b.slice(all, 2, part * width, (part + 1) * width)?;
-        let by_head = b.reshape(one, Shape::batch(&[steps, heads, width / heads]))?;
-        b.transpose(by_head, &[0, 2, 1, 3])
-    };
+    let split = |b: &mut Builder, part: usize| b.slice(all, 2, part * width, (part + 1) * width);
     let (q, k, v) = (split(b, 0)?, split(b, 1)?, split(b, 2)?);
-    let scores = b.matmul(q, k, false, true)?;
-    let scale = b.scalar(1.0 / ((width / heads) as f32).sqrt())?;
-    let scores = b.mul(scores, scale)?;
-    let weights = b.softmax(scores, 3)?;
-    let mixed = b.matmul(weights, v, false, false)?;
-    let mixed = b.transpose(mixed, &[0, 2, 1, 3])?;
-    let joined = b.reshape(mixed, Shape::batch(&[steps, width]))?;
-    dense(b, &format!("{name}.out"), joined, (width, width))
+    let mixed = b.attention(q, k, v, heads, false)?;
+    dense(b, &format!("{name}.out"), mixed, (width, width))
 }
 
 /// Number `index` of an endless series of unit variance.

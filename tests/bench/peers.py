@@ -44,10 +44,9 @@ def layers(found, prefix):
     return sum(1 for name in found if name.startswith(prefix) and name.endswith(".w") and name.count(".") == 2)
 
 
-def kernel(found, layer, taps):
+def kernel(found, layer):
     """A convolution's weights as [outputs, inputs, taps]."""
-    w = found[f"conv.{layer}.w"]
-    return np.ascontiguousarray(w.reshape(taps, -1, w.shape[1]).transpose(2, 1, 0))
+    return np.ascontiguousarray(found[f"conv.{layer}.w"].transpose(2, 1, 0))
 
 
 # -- onnxruntime --
@@ -206,18 +205,19 @@ def build(torch, described, found):
             return self.head(self.stack(x)[0][:, -1])
 
     class Convolutions(nn.Module):
-        def __init__(self, dilations, taps):
+        def __init__(self, layers, pooled):
             super().__init__()
             parts = []
-            for i, dilation in enumerate(dilations):
-                w = kernel(found, i, taps)
+            for i, (_, taps, dilation) in enumerate(layers):
+                w = kernel(found, i)
                 layer = nn.Conv1d(w.shape[1], w.shape[0], taps, dilation=dilation)
                 layer.weight.data, layer.bias.data = copy(w), copy(found[f"conv.{i}.b"])
                 parts += [nn.ConstantPad1d(((taps - 1) * dilation, 0), 0.0), layer, nn.ReLU()]
-            self.parts, self.head = nn.Sequential(*parts), dense("head")
+            self.parts, self.head, self.pooled = nn.Sequential(*parts), dense("head"), pooled
 
         def forward(self, x):
-            return self.head(self.parts(x.transpose(1, 2))[:, :, -1])
+            y = self.parts(x.transpose(1, 2))
+            return self.head(y.mean(2) if self.pooled else y[:, :, -1])
 
     class Transformer(nn.Module):
         def __init__(self, heads):
@@ -226,7 +226,7 @@ def build(torch, described, found):
             self.position = nn.Parameter(copy(found["position"]))
             width, inner = found["layer.0.inner.w"].shape
             one = nn.TransformerEncoderLayer(
-                width, heads, inner, dropout=0.0, activation="relu", batch_first=True, norm_first=True
+                width, heads, inner, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
             )
             depth = sum(1 for name in found if name.endswith(".inner.w"))
             end = nn.LayerNorm(width)
@@ -244,13 +244,13 @@ def build(torch, described, found):
                 norm(layer.norm2, f"layer.{i}.norm2")
 
         def forward(self, x):
-            return self.head(self.encoder(self.embed(x) + self.position)[:, -1])
+            return self.head(self.encoder(self.embed(x) + self.position).mean(1))
 
     kind = described["kind"]
     if kind in ("lstm", "gru"):
         return Recurrent(recurrent(kind, nn.LSTM if kind == "lstm" else nn.GRU))
     if kind == "cnn":
-        return Convolutions(described["dilations"], described["taps"])
+        return Convolutions(described["layers"], described["pooled"])
     if kind == "transformer":
         return Transformer(described["heads"])
     if kind == "dense":
@@ -274,15 +274,19 @@ def write_cnn(request):
         return name
 
     nodes = [helper.make_node("Transpose", ["features"], ["x"], perm=[0, 2, 1])]
-    x, taps = "x", described["taps"]
-    for i, dilation in enumerate(described["dilations"]):
-        arguments = [x, initial(f"w{i}", kernel(found, i, taps)), initial(f"b{i}", found[f"conv.{i}.b"])]
+    x = "x"
+    for i, (_, taps, dilation) in enumerate(described["layers"]):
+        arguments = [x, initial(f"w{i}", kernel(found, i)), initial(f"b{i}", found[f"conv.{i}.b"])]
         pads = [(taps - 1) * dilation, 0]
         nodes.append(helper.make_node("Conv", arguments, [f"c{i}"], dilations=[dilation], pads=pads, kernel_shape=[taps]))
         nodes.append(helper.make_node("Relu", [f"c{i}"], [f"r{i}"]))
         x = f"r{i}"
-    initializers.append(helper.make_tensor("newest", TensorProto.INT64, [], [steps - 1]))
-    nodes.append(helper.make_node("Gather", [x, "newest"], ["last"], axis=2))
+    if described["pooled"]:
+        initializers.append(helper.make_tensor("places", TensorProto.INT64, [1], [2]))
+        nodes.append(helper.make_node("ReduceMean", [x, "places"], ["last"], keepdims=0))
+    else:
+        initializers.append(helper.make_tensor("newest", TensorProto.INT64, [], [steps - 1]))
+        nodes.append(helper.make_node("Gather", [x, "newest"], ["last"], axis=2))
     head = ["last", initial("head.w", found["head.w"]), initial("head.b", found["head.b"])]
     nodes.append(helper.make_node("Gemm", head, ["prediction"]))
     graph = helper.make_graph(
