@@ -11,6 +11,7 @@ Examples:
   alphaplus serve                                             answer with the models in config.toml
   alphaplus train --bars BTCUSDT-1h.csv.gz --name btc         train a model and register it
   alphaplus evaluate btc --bars BTCUSDT-1h.csv.gz             compare it with naive and ridge
+  alphaplus explain btc --bars BTCUSDT-1h.csv.gz --svg e.svg   which features make its predictions
   alphaplus plugin new features my-features                   begin a feature plugin
   alphaplus bench btc --svg latency.svg                       how fast it is on this machine
   alphaplus doctor                                            what this machine can do")]
@@ -35,6 +36,8 @@ pub enum Command {
     Evaluate(Evaluate),
     /// Predict the bar after the last one of a file.
     Predict(Predict),
+    /// Which features and steps make a model's predictions, by integrated gradients over a file's bars.
+    Explain(Explain),
     /// Recompute a retained prediction from the stored bars, plugin and weights, and compare the bits.
     Replay(Replay),
     /// Bring bars in.
@@ -161,6 +164,28 @@ pub struct Evaluate {
     pub from: Option<String>,
     #[arg(long)]
     pub until: Option<String>,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Explain {
+    /// Model: "name" or "name/version".
+    pub model: String,
+    #[command(flatten)]
+    pub bars: BarFiles,
+    /// Explain the windows of the last so many bars of each stream.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
+    pub last: u32,
+    /// Which of the model's outputs, from 0.
+    #[arg(long, default_value_t = 0)]
+    pub output: usize,
+    /// Points of integration, up to 256: more leave less of a residual.
+    #[arg(long, default_value_t = learn::explain::POINTS_DEFAULT)]
+    pub points: usize,
+    /// Draw features by steps into this SVG file.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
     #[arg(long)]
     pub json: bool,
 }

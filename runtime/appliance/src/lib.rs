@@ -5,6 +5,7 @@ pub mod commands;
 pub mod config;
 pub mod deployment;
 pub mod feed;
+pub mod heatmap;
 pub mod history;
 pub mod inference;
 pub mod ingest;

@@ -93,6 +93,78 @@ impl Explainer {
     }
 }
 
+/// What features and steps weigh over many windows: means of attributions and of their absolute values.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Importance {
+    pub windows: u64,
+    pub steps: usize,
+    pub features: usize,
+    /// Mean absolute attribution, `steps` × `features`, oldest step first.
+    pub cells: Vec<f64>,
+    /// Mean absolute value of each feature's attribution summed over its steps.
+    pub by_feature: Vec<f64>,
+    /// Mean of the same with its sign: which way the feature pushes.
+    pub signed_by_feature: Vec<f64>,
+    /// Means of the absolute difference from the baseline, and of the absolute residual.
+    pub change: f64,
+    pub residual: f64,
+}
+
+impl Importance {
+    pub fn new(steps: usize, features: usize) -> Importance {
+        Importance {
+            windows: 0,
+            steps,
+            features,
+            cells: vec![0.0; steps * features],
+            by_feature: vec![0.0; features],
+            signed_by_feature: vec![0.0; features],
+            change: 0.0,
+            residual: 0.0,
+        }
+    }
+
+    /// Takes one more window into the means; `scale` is one unit of the output in the unit wanted. An explanation
+    /// of another size is left out.
+    pub fn add(&mut self, explained: &Explanation, scale: f64) {
+        if explained.attributions.len() != self.cells.len() {
+            return;
+        }
+        self.windows += 1;
+        let share = 1.0 / self.windows as f64;
+        let towards = |mean: &mut f64, x: f64| *mean += (x - *mean) * share;
+        let mut sums = vec![0.0; self.features];
+        for (place, &a) in explained.attributions.iter().enumerate() {
+            let a = f64::from(a) * scale;
+            towards(&mut self.cells[place], a.abs());
+            sums[place % self.features] += a;
+        }
+        for (feature, sum) in sums.into_iter().enumerate() {
+            towards(&mut self.by_feature[feature], sum.abs());
+            towards(&mut self.signed_by_feature[feature], sum);
+        }
+        towards(&mut self.change, ((explained.prediction - explained.baseline) * scale).abs());
+        towards(&mut self.residual, (explained.residual * scale).abs());
+    }
+
+    /// Features by falling weight, with each one's share of all weights.
+    pub fn ranked(&self) -> Vec<(usize, f64)> {
+        let total: f64 = self.by_feature.iter().sum();
+        let share = |weight: f64| if total > 0.0 { weight / total } else { 0.0 };
+        let mut ranked: Vec<(usize, f64)> =
+            self.by_feature.iter().enumerate().map(|(feature, &w)| (feature, share(w))).collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        ranked
+    }
+
+    /// Each step's share of all cells, oldest first.
+    pub fn by_step(&self) -> Vec<f64> {
+        let total: f64 = self.cells.iter().sum();
+        let share = |row: &[f64]| if total > 0.0 { row.iter().sum::<f64>() / total } else { 0.0 };
+        self.cells.chunks_exact(self.features.max(1)).map(share).collect()
+    }
+}
+
 /// The model with two outputs: "slope", the derivative of one output of each window with respect to that window, and
 /// "prediction". Also the numbers of a window, and of a prediction.
 fn slope(graph: &Graph, output: usize) -> Result<(Graph, usize, usize), ExplainError> {
@@ -289,6 +361,29 @@ mod tests {
         let (old, new) = explained.attributions.split_at((STEPS - 1) * FEATURES);
         assert!(old.iter().all(|&a| a == 0.0));
         assert!(new.iter().zip([2.0, 0.0, 0.5]).all(|(a, b)| (a - b).abs() < 1e-6), "{new:?}");
+    }
+
+    #[test]
+    fn importance_is_the_mean_over_windows() {
+        let explained = |attributions: [f32; 4], prediction: f64| Explanation {
+            attributions: attributions.to_vec(),
+            prediction,
+            baseline: 1.0,
+            residual: -0.5,
+        };
+        let mut importance = Importance::new(2, 2);
+        importance.add(&explained([1.0, 0.0, 1.0, -4.0], 3.0), 2.0);
+        importance.add(&explained([-3.0, 0.0, 1.0, 0.0], -1.0), 2.0);
+        let short = Explanation { attributions: vec![1.0], ..explained([0.0; 4], 0.0) };
+        importance.add(&short, 1.0);
+        assert_eq!(importance.windows, 2);
+        assert_eq!(importance.cells, [4.0, 0.0, 2.0, 4.0]);
+        assert_eq!(importance.by_feature, [4.0, 4.0]);
+        assert_eq!(importance.signed_by_feature, [0.0, -4.0]);
+        assert_eq!((importance.change, importance.residual), (4.0, 1.0));
+        assert_eq!(importance.ranked(), [(0, 0.5), (1, 0.5)]);
+        assert_eq!(importance.by_step(), [0.4, 0.6]);
+        assert_eq!(Importance::new(1, 1).ranked(), [(0, 0.0)]);
     }
 
     #[test]

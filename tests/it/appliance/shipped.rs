@@ -58,3 +58,30 @@ fn the_manifest_judges_it_beside_its_baselines() {
     assert!(m.metrics.samples > 1000);
     assert_eq!(m.metrics.naive.skill, None);
 }
+
+/// Through the command: its table and picture name the features, and almost nothing is left unattributed.
+#[test]
+fn it_explains_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("e.svg");
+    let explain = |more: &[&str]| {
+        let output = Command::new(binary())
+            .current_dir(root())
+            .arg("--set")
+            .arg(format!("plugins.cache_folder={:?}", folder.path().join("cache").display().to_string()))
+            .args(["explain", MODEL, "--last", "50", "--bars", "tests/data/bars/BTCUSDT-1h.csv.gz"])
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = explain(&["--svg", svg.to_str().unwrap()]);
+    assert!(text.contains("50 windows") && text.contains("volatility_72"), "{text}");
+    assert!(std::fs::read_to_string(svg).unwrap().contains("volatility_72"));
+    let json: serde_json::Value = serde_json::from_str(&explain(&["--json"])).unwrap();
+    let of = |name: &str| json["importance"][name].as_f64().unwrap();
+    assert!(of("residual") < 1e-3 * of("change") && of("change") > 1e-3, "{json}");
+    let coarse: serde_json::Value = serde_json::from_str(&explain(&["--json", "--points", "1"])).unwrap();
+    assert!(coarse["importance"]["residual"].as_f64().unwrap() > of("residual"));
+}

@@ -4,6 +4,7 @@ mod bars;
 mod bench;
 mod doctor;
 mod evaluate;
+mod explain;
 mod models;
 mod plugin;
 mod predict;
@@ -26,6 +27,7 @@ pub fn run(cli: Cli) -> Result<(), String> {
         Command::Serve => serve::run(settings),
         Command::Train(args) => train::run(&settings, &args),
         Command::Evaluate(args) => evaluate::run(&settings, &args),
+        Command::Explain(args) => explain::run(&settings, &args),
         Command::Predict(args) => predict::run(&settings, &args),
         Command::Replay(args) => replay::run(&settings, args.seq),
         Command::Bars(command) => bars::run(&settings, &command),
