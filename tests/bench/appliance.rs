@@ -79,8 +79,12 @@ pub struct Appliance {
     pub unix: PathBuf,
     pub shared: PathBuf,
     pub notes: Vec<String>,
+    /// Steps and features of the model's window.
+    pub input: (usize, usize),
     next_bar: u64,
     _folder: tempfile::TempDir,
+    /// Where it was made for this appliance.
+    _models: Option<tempfile::TempDir>,
 }
 
 impl Appliance {
@@ -91,7 +95,9 @@ impl Appliance {
         server: Server,
     ) -> Result<Appliance, String> {
         let (folder, _) = publish(root, layers, hidden, Some(window))?;
-        Appliance::start(root, folder.path(), PUBLISHED, server)
+        let mut appliance = Appliance::start(root, folder.path(), PUBLISHED, server)?;
+        appliance._models = Some(folder);
+        Ok(appliance)
     }
 
     /// A model of a folder of models, warm and with one prediction.
@@ -144,8 +150,10 @@ impl Appliance {
                 .map(|e| format!("the appliance could not be pinned: {e}"))
                 .into_iter()
                 .collect(),
+            input: (manifest.input.window as usize, manifest.input.features as usize),
             next_bar: 0,
             _folder: folder,
+            _models: None,
         };
         appliance.address = appliance.listens()?;
         appliance.warm(manifest.features.warmup as usize + manifest.input.window as usize)?;

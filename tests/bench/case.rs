@@ -166,6 +166,8 @@ pub const CASES: &[Case] = &[
     wire("poll_tcp", wire::poll_tcp),
     wire("poll_unix", wire::poll_unix),
     wire("poll_rate", wire::poll_rate),
+    wire("infer_256", wire::infer_256),
+    wire("infer_1000", wire::infer_1000),
     wire("bar_to_visible", wire::bar_to_visible),
     wire("poll_tcp_spin", wire::poll_tcp_spin),
     wire("poll_unix_spin", wire::poll_unix_spin),

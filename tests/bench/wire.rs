@@ -162,6 +162,54 @@ fn own_rate(appliance: &Appliance, seconds: u64) -> Result<f64, String> {
     Ok(count as f64 / begin.elapsed().as_secs_f64())
 }
 
+pub fn infer_256(appliance: &mut Appliance, quick: bool) -> Result<Vec<Round>, String> {
+    infers(appliance, 256, quick)
+}
+
+pub fn infer_1000(appliance: &mut Appliance, quick: bool) -> Result<Vec<Round>, String> {
+    infers(appliance, 1000, quick)
+}
+
+/// One client that sends so many windows as bytes in one request, and then the next; in windows a second. Each is
+/// answered.
+fn infers(appliance: &mut Appliance, rows: usize, quick: bool) -> Result<Vec<Round>, String> {
+    let mut connection = appliance.tcp()?;
+    let (window, features) = appliance.input;
+    let numbers = crate::model::rows(0, rows * window, features);
+    let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let size = bytes.len();
+    let head = format!(
+        "{{\"inputs\":[{{\"name\":\"features\",\"shape\":[{rows},{window},{features}],\"datatype\":\"FP32\",\
+         \"parameters\":{{\"binary_data_size\":{size}}}}}],\"parameters\":{{\"binary_data_output\":true}}}}"
+    );
+    let mut request = format!(
+        "POST /v2/models/{PUBLISHED}/infer HTTP/1.1\r\nHost: {}\r\nInference-Header-Content-Length: {}\r\n\
+         Content-Length: {}\r\n\r\n{head}",
+        appliance.address,
+        head.len(),
+        head.len() + size
+    )
+    .into_bytes();
+    request.extend_from_slice(&bytes);
+    let times = (if quick { 2_500 } else { 10_000 } / rows).max(2);
+    let mut found = Vec::new();
+    for _ in 0..rounds(quick) {
+        connection.expect_ok(&request)?;
+        let mut us = Vec::with_capacity(times);
+        for _ in 0..times {
+            let start = Instant::now();
+            let reply = connection.exchange(&request)?;
+            us.push(start.elapsed().as_secs_f64() * 1e6);
+            let expected = format!("\"shape\":[{rows},1]");
+            if reply.status != 200 || !String::from_utf8_lossy(reply.body).contains(&expected) {
+                return Err(format!("{} instead of {rows} answers", reply.status));
+            }
+        }
+        found.push(Round::of_latencies(us, rows));
+    }
+    Ok(found)
+}
+
 /// A bar over TCP, until a process that reads shared memory without a pause sees the prediction made of it.
 pub fn bar_to_visible(appliance: &mut Appliance, quick: bool) -> Result<Vec<Round>, String> {
     let (reader, slot) = shared_slot(appliance)?;
