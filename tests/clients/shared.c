@@ -11,8 +11,9 @@
 static void print(const alphaplus_snapshot *now) {
     printf("%" PRIu64 " %" PRIu64 " %.17g %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64, now->state, now->seq, now->value,
            now->valid_until_ns, now->made_at_ns, now->open_time_ns, now->close_time_ns);
-    printf(" %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %s\n", now->horizon_bars, now->have,
+    printf(" %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %s", now->horizon_bars, now->have,
            now->need, now->revision, now->flags, now->cause, now->label[0] ? now->label : "-");
+    printf(" %.17g %.17g %.17g %.17g\n", now->confidence, now->low, now->high, now->level);
 }
 
 int main(int count, char **arguments) {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use shared::{Cause, Clock, Label, Options, Snapshot, State, Writer, flag};
+use shared::{Cause, Clock, Label, Options, Snapshot, State, Uncertainty, Writer, flag};
 
 use crate::clients;
 use crate::python;
@@ -30,14 +30,24 @@ fn nth(n: u64) -> Snapshot {
         flags: n & (flag::PROVISIONAL | flag::RECOVERED | flag::REVISED),
         cause: [Cause::None, Cause::Plugin, Cause::NotFinite][n as usize % 3],
         label: Label::new(["log_return", "realised_volatility", "", "x"][n as usize % 4]).unwrap(),
+        uncertainty: (!n.is_multiple_of(3)).then(|| Uncertainty {
+            confidence: n as f64 * 0.25,
+            low: -(n as f64),
+            high: n as f64,
+            level: 0.5,
+        }),
     }
 }
 
 /// As the clients print it.
 fn line(s: &Snapshot) -> String {
     let label = if s.label.as_str().is_empty() { "-" } else { s.label.as_str() };
+    let sure = match s.uncertainty {
+        Some(u) => format!("{} {} {} {}", u.confidence, u.low, u.high, u.level),
+        None => "nan nan nan nan".into(),
+    };
     format!(
-        "{} {} {} {} {} {} {} {} {} {} {} {} {} {label}",
+        "{} {} {} {} {} {} {} {} {} {} {} {} {} {label} {sure}",
         s.state as u64,
         s.seq,
         s.value,

@@ -31,7 +31,7 @@ pub enum Command {
     /// Serve predictions until Ctrl-C or SIGTERM.
     Serve,
     /// Train a model on bars and register it.
-    Train(Train),
+    Train(Box<Train>),
     /// Judge a registered model on bars against naive and ridge.
     Evaluate(Evaluate),
     /// Predict the bar after the last one of a file.
@@ -51,6 +51,8 @@ pub enum Command {
     Models(Models),
     /// Measure a model on this machine: latency from row to prediction, and how fast ticks may come.
     Bench(Bench),
+    /// What became of the predictions in the spool: accuracy, coverage, error.
+    Outcomes(Outcomes),
     /// What a running appliance shows in shared memory.
     Shared(SharedMemory),
     /// What this machine can do, and what is missing.
@@ -85,6 +87,18 @@ pub enum LabelKind {
     LogReturn,
     /// Root of the summed squared log returns of the next h bars
     RealisedVolatility,
+    /// Whether close[t+h] is above or below close[t]; with --dead-band also neither
+    Direction,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum OutputKind {
+    /// The label itself
+    Point,
+    /// Quantiles of the label at --quantiles, trained by their pinball loss
+    Quantiles,
+    /// Probabilities of a direction's classes
+    Probabilities,
 }
 
 #[derive(Args, Debug)]
@@ -95,7 +109,7 @@ pub struct Train {
     #[arg(long, required_unless_present = "again")]
     pub name: Option<String>,
     /// Train a registered model again from its manifest, on the same bars.
-    #[arg(long, value_name = "MODEL", conflicts_with_all = ["architecture", "features", "hyper", "options", "label", "horizon", "window"])]
+    #[arg(long, value_name = "MODEL", conflicts_with_all = ["architecture", "features", "hyper", "options", "label", "output", "quantiles", "dead_band", "interval_level", "calibration_share", "confidence_factor", "horizon", "window"])]
     pub again: Option<String>,
     /// Architecture plugin: a name in plugins.folders or a .wasm file.
     #[arg(long, default_value = "lstm")]
@@ -111,6 +125,25 @@ pub struct Train {
     pub options: Vec<String>,
     #[arg(long, value_enum, default_value = "log-return")]
     pub label: LabelKind,
+    /// What the model gives; otherwise probabilities for a direction and a point for other labels.
+    #[arg(long, value_enum)]
+    pub output: Option<OutputKind>,
+    /// Levels of the quantiles, rising, with 0.5 among them: its quantile is the value of a reply.
+    #[arg(long, value_delimiter = ',', default_value = "0.05,0.25,0.5,0.75,0.95")]
+    pub quantiles: Vec<f64>,
+    /// Of a direction: a log return that is no further from zero than this is flat, a class of its own.
+    #[arg(long, value_name = "LOG_RETURN")]
+    pub dead_band: Option<f64>,
+    /// The share of realised values that intervals are to cover.
+    #[arg(long, default_value_t = 0.9)]
+    pub interval_level: f64,
+    /// The end of the validation part that early stopping doesn't see and intervals and confidence are calibrated on;
+    /// 0: replies have neither.
+    #[arg(long, default_value_t = 0.5)]
+    pub calibration_share: f64,
+    /// Of a volatility: confidence is the probability that it lies within this factor of the value.
+    #[arg(long, default_value_t = 1.5)]
+    pub confidence_factor: f64,
     /// How many bars ahead.
     #[arg(long, default_value_t = 1)]
     pub horizon: u32,
@@ -233,6 +266,28 @@ pub struct Bench {
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
     /// Print the figures as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct Outcomes {
+    /// Only of this model: "name" or "name/version".
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Only of this symbol.
+    #[arg(long)]
+    pub symbol: Option<String>,
+    /// Only of this timeframe ("1h").
+    #[arg(long)]
+    pub timeframe: Option<String>,
+    /// Sum up the last so many; otherwise all.
+    #[arg(long)]
+    pub last: Option<usize>,
+    /// Print the last so many outcomes as well, one a line.
+    #[arg(long, default_value_t = 0)]
+    pub list: usize,
+    /// Print as JSON.
     #[arg(long)]
     pub json: bool,
 }

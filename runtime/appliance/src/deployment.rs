@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use learn::normalise::{LabelScale, Normaliser};
+use learn::normalise::Normaliser;
 use market::series::Window;
 use market::{FeatureError, Features, StreamKey, Symbol, Timeframe};
 use plugin::{Quarantine, QuarantinePolicy, Standing};
 use store::ModelName;
 
+use crate::render::Meaning;
+use crate::resolve::Terms;
 use crate::runner::Runner;
 
 pub struct Deployment {
@@ -26,7 +28,10 @@ pub struct Deployment {
     pub columns: usize,
     pub empty_window: Window,
     pub normaliser: Normaliser,
-    pub label_scale: LabelScale,
+    /// How outputs are read, and what is calibrated on them.
+    pub terms: Arc<Terms>,
+    /// The same in words, for replies.
+    pub meaning: Arc<Meaning>,
     pub runner: Runner,
     pub features: Box<dyn Features>,
     /// Counts instances: a stream of an earlier one is gone.
@@ -47,11 +52,6 @@ impl Deployment {
     pub fn rebuild(&mut self) -> Result<(), FeatureError> {
         self.epoch += 1;
         self.features.rebuild()
-    }
-
-    /// output → prediction.
-    pub fn prediction(&self, output: f32) -> f32 {
-        self.label_scale.to_prediction(f64::from(output)) as f32
     }
 }
 

@@ -85,7 +85,8 @@ impl Snapshots {
     }
 }
 
-/// Bars to hold so that a model can be rebuilt from a snapshot, or warmed from the bars alone.
+/// Bars to hold so that a model can be rebuilt from a snapshot, or warmed from the bars alone. (What outcomes need
+/// comes on top: see [`Terms::bars`](crate::resolve::Terms::bars).)
 pub fn capacity_bars(warmup: usize, window: usize, keep_bars: usize) -> usize {
     warmup + window + keep_bars + 2 * SNAPSHOT_INTERVAL as usize
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use cpu::Cpu;
 use graph::{Executor, GraphCodec};
-use learn::normalise::{LabelScale, Normaliser};
+use learn::normalise::Normaliser;
+use learn::reading::Reading;
 use market::Features;
 use market::series::Window;
 use onnx::Onnx;
@@ -18,6 +19,8 @@ use store::ModelName;
 use crate::config::{CheckedDeployment, Settings};
 use crate::deployment::{Deployment, Health};
 use crate::precision;
+use crate::render::Meaning;
+use crate::resolve::Terms;
 use crate::runner::Runner;
 
 /// What plugins log goes to the appliance's log.
@@ -183,10 +186,15 @@ impl Parts {
         let mut runner = Runner::new(&executor, &graph, window, columns).map_err(|e| at(e.to_string()))?;
         runner.slide(&executor, &graph, window, places).map_err(|e| at(e.to_string()))?;
         let p = &settings.raw.plugins;
+        let name = ModelName { name: manifest.name.clone(), version: manifest.version.to_string() };
+        let digest = digest_bytes(&folder.digest).ok_or_else(|| at("its digest is not one".into()))?;
+        let reading = Reading::from_manifest(&manifest);
+        let meaning = Meaning::of(&reading, manifest.calibration.is_some());
+        let terms = Terms { model: name.clone(), digest, reading, calibration: manifest.calibration.clone() };
         Ok(Deployment {
             model: model.as_str().into(),
-            name: ModelName { name: manifest.name.clone(), version: manifest.version.to_string() },
-            digest: digest_bytes(&folder.digest).ok_or_else(|| at("its digest is not one".into()))?,
+            name,
+            digest,
             features_digest: digest_bytes(&manifest.features.digest)
                 .ok_or_else(|| at("a digest is not one".into()))?,
             symbols: wanted.symbols.clone(),
@@ -197,7 +205,8 @@ impl Parts {
             columns,
             empty_window: Window::new(window, columns).map_err(|e| at(e.to_string()))?,
             normaliser: Normaliser::from_manifest(&manifest.normaliser),
-            label_scale: LabelScale { mean: manifest.label.mean, scale: manifest.label.scale },
+            terms: terms.into(),
+            meaning: meaning.into(),
             runner,
             features: Box::new(features),
             epoch: 0,

@@ -40,6 +40,17 @@ pub struct Failure {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Resolved {
+    pub model: String,
+    pub result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Model {
+    model: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct Stage {
     pub stage: &'static str,
 }
@@ -70,7 +81,13 @@ pub struct Metrics {
     pub sliding: Counter,
     pub whole: Counter,
     pub abstained: Family<Failure, Counter>,
-    /// queue, features, compute, write, sync, visible (from the bar's arrival), settle.
+    /// First outcomes of predictions, by what they were.
+    pub outcomes: Family<Resolved, Counter>,
+    /// Of outcomes with a value: right calls; those with an interval, and those in it.
+    right: Family<Model, Counter>,
+    intervals: Family<Model, Counter>,
+    covered: Family<Model, Counter>,
+    /// queue, features, compute, write, sync, visible (from the bar's arrival), outcomes, settle.
     pub stages: Seconds,
     pub request_seconds: Seconds,
     /// Of the route that is asked most, found once.
@@ -98,6 +115,18 @@ impl Default for Metrics {
         let (sliding, whole) = (of_window("sliding"), of_window("whole"));
         let abstained = Family::default();
         r.register("abstentions", "Bars without a prediction, by plugin and reason", abstained.clone());
+        let outcomes = Family::default();
+        r.register("outcomes", "Predictions that fell due, by what became of them", outcomes.clone());
+        let right = Family::default();
+        r.register("outcomes_right", "Those that came true as the confidence means it", right.clone());
+        let intervals = Family::default();
+        r.register(
+            "intervals_resolved",
+            "Intervals whose prediction fell due with a value",
+            intervals.clone(),
+        );
+        let covered = Family::default();
+        r.register("intervals_covered", "Those that held the realised value", covered.clone());
         let stages: Seconds = Family::new_with_constructor(seconds);
         r.register("stage_seconds", "Time in each stage of the data path", stages.clone());
         let request_seconds: Seconds = Family::new_with_constructor(seconds);
@@ -128,6 +157,10 @@ impl Default for Metrics {
             sliding,
             whole,
             abstained,
+            outcomes,
+            right,
+            intervals,
+            covered,
             stages,
             request_seconds,
             queue_bars,
@@ -142,6 +175,18 @@ impl Default for Metrics {
 impl Metrics {
     pub fn stage(&self, stage: &'static str, seconds: f64) {
         self.stages.get_or_create(&Stage { stage }).observe(seconds);
+    }
+
+    /// An outcome with a value. `covered`: by the interval, if there was one.
+    pub fn judged(&self, model: &str, covered: Option<bool>, right: bool) {
+        let add = |family: &Family<Model, Counter>, by: bool| {
+            family.get_or_create(&Model { model: model.into() }).inc_by(u64::from(by));
+        };
+        add(&self.right, right);
+        if let Some(covered) = covered {
+            add(&self.intervals, true);
+            add(&self.covered, covered);
+        }
     }
 
     /// A request that was answered.
@@ -188,9 +233,15 @@ mod tests {
         metrics.bar("accepted", 3);
         metrics.request(POLL, 200, 1e-5);
         metrics.request(POLL, 503, 1e-5);
+        metrics.judged("m/1", Some(false), true);
+        metrics.judged("m/1", None, false);
         let text = metrics.render();
         assert!(text.contains("alphaplus_bars_total{outcome=\"accepted\"} 3"), "{text}");
         assert!(text.contains("alphaplus_stage_seconds_bucket{"), "{text}");
+        for (name, count) in [("outcomes_right", 1), ("intervals_resolved", 1), ("intervals_covered", 0)] {
+            let line = format!("alphaplus_{name}_total{{model=\"m/1\"}} {count}\n");
+            assert!(text.contains(&line), "{line}{text}");
+        }
         let requests = |status| {
             text.contains(&format!("http_requests_total{{route=\"prediction\",status=\"{status}\"}} 1\n"))
         };

@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! bars -> histories -> features (plugin) -> plan, batched over symbols -> predictions (finite, or refused)
-//!      -> spool: written -> visible -> spool: synced -> bars acknowledged
+//!      -> spool: written -> visible -> outcomes that fell due -> spool: synced -> bars acknowledged
 //! ```
+//!
+//! Outcomes (`resolve.rs`) are written behind what is visible, so no prediction waits for them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use market::{Bar, FeatureError, StreamKey, Timestamp};
-use store::{BarRecord, PredictionRecord, Record, SnapshotRecord, Spool};
+use store::{BarRecord, PredictionRecord, Realised, RealisedRecord, Record, SnapshotRecord, Spool};
 
 use crate::config::DurabilityMode;
 use crate::deployment::Deployment;
@@ -18,14 +20,19 @@ use crate::feed::{feed, slide};
 use crate::history::{self, Change, History};
 use crate::ingest::Incoming;
 use crate::live::{Fed, Live, Snapshot};
-use crate::metrics::{Device, Failure, Metrics};
+use crate::metrics::{Device, Failure, Metrics, Resolved};
+use crate::outcomes::result_name;
 use crate::queue::{BarReceiver, Job, Outcome, StepFailed};
 use crate::render::Shown;
+use crate::resolve::{Close, Resolver, Tally};
 use crate::slide::Place;
 use crate::visible::{Answer, Made, Visible};
 
 /// Bars of one step; more wait for the next.
 const STEP_BARS_MAX: usize = 8192;
+
+/// Outcomes in one write: they must fit a segment.
+const OUTCOMES_MAX: usize = 16;
 
 /// How often old segments are looked for.
 const RETAIN_INTERVAL: Duration = Duration::from_secs(60);
@@ -53,6 +60,8 @@ pub struct Stream {
     /// Whether it waits in [`Pipeline::unprepared`].
     pub unprepared: bool,
     pub served: Vec<Served>,
+    /// Bars that the resolvers haven't seen yet.
+    pub unresolved: Vec<Close>,
 }
 
 /// A stream under one model.
@@ -63,9 +72,22 @@ pub struct Served {
     pub epoch: u64,
     pub live: Live,
     pub place: Option<Place>,
+    pub resolver: Resolver,
 }
 
 impl Stream {
+    /// The outcomes of what fell due with the bars that the resolvers haven't seen.
+    fn resolve(&mut self, key: &StreamKey, written_at: Timestamp, records: &mut Vec<RealisedRecord>) {
+        if self.unresolved.is_empty() {
+            return;
+        }
+        for served in &mut self.served {
+            self.unresolved.iter().for_each(|&close| served.resolver.bar(close));
+            served.resolver.resolve(key, Timestamp(i64::MAX), written_at, records);
+        }
+        self.unresolved.clear();
+    }
+
     pub fn note_position(&mut self, position: u64) {
         if self.positions.len() >= self.history.series.len() {
             self.positions.pop_front();
@@ -84,6 +106,16 @@ pub struct Pipeline {
     pub options: PipelineOptions,
     /// Streams whose sliding windows have work left for when no bar waits.
     pub unprepared: VecDeque<StreamKey>,
+    pub outcomes: Outstanding,
+}
+
+/// Outcomes between two writes.
+#[derive(Debug, Default)]
+pub struct Outstanding {
+    /// To be written, in this order.
+    records: Vec<RealisedRecord>,
+    /// When the newest step's predictions became visible.
+    visible_at: Option<Instant>,
 }
 
 /// What one bar leads to under one model.
@@ -199,7 +231,7 @@ impl Pipeline {
         }
         let bars: Vec<&Incoming> = jobs.iter().flat_map(|j| &j.bars).collect();
         let step = self.step(&bars);
-        let visible = Instant::now();
+        let visible = self.outcomes.visible_at.take().unwrap_or_else(Instant::now);
         for job in &jobs {
             self.metrics.stage("visible", (visible - job.arrived).as_secs_f64());
         }
@@ -277,6 +309,7 @@ impl Pipeline {
             self.visible.feed(step.about.close_time());
         }
         self.visible.publish(answers);
+        self.outcomes.visible_at = Some(Instant::now());
         for step in &steps {
             self.later(&step.incoming.bar.key);
         }
@@ -286,7 +319,53 @@ impl Pipeline {
                 visible.set_durable_seq(newest_seq);
             }
         });
+        let keys: HashSet<&StreamKey> = steps.iter().map(|step| &step.incoming.bar.key).collect();
+        self.resolve(&keys);
         Ok((outcomes, ticket.last))
+    }
+
+    /// Resolves what fell due in these streams, writes it down and shows it.
+    fn resolve(&mut self, keys: &HashSet<&StreamKey>) {
+        let started = Instant::now();
+        let now = Timestamp::now();
+        for &key in keys {
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.resolve(key, now, &mut self.outcomes.records);
+            }
+        }
+        if self.outcomes.records.is_empty() {
+            return;
+        }
+        let realised = std::mem::take(&mut self.outcomes.records);
+        for part in realised.chunks(OUTCOMES_MAX) {
+            let records: Vec<Record> = part.iter().cloned().map(Record::Realised).collect();
+            if let Err(error) = self.spool.append(&records) {
+                // The streams go back to what the spool holds: what is missing there falls due again.
+                tracing::error!(%error, outcomes = realised.len(), "outcomes were not written");
+                let keys: Vec<StreamKey> = keys.iter().map(|&key| key.clone()).collect();
+                if self.spool.handle().stats().failure.is_none()
+                    && let Err(failed) = crate::recover::reload(self, &keys)
+                {
+                    tracing::error!(error = %failed, "streams could not be read back and start anew");
+                }
+                break;
+            }
+            part.iter().for_each(|record| self.count(record));
+        }
+        self.metrics.stage("outcomes", started.elapsed().as_secs_f64());
+    }
+
+    /// An outcome that was written, for whoever reads outcomes.
+    pub fn count(&self, record: &RealisedRecord) {
+        if record.revision == 0 {
+            let model = format!("{}/{}", record.model.name, record.model.version);
+            let result = result_name(&record.result);
+            self.metrics.outcomes.get_or_create(&Resolved { model: model.clone(), result }).inc();
+            if let Realised::Value(value) = &record.result {
+                self.metrics.judged(&model, value.covered, value.right);
+            }
+        }
+        self.visible.outcomes.add(record.clone());
     }
 
     /// Where each stream's bars stand in the spool, for retention.
@@ -336,7 +415,8 @@ impl Pipeline {
         let served = covering
             .map(|(deployment, d)| {
                 let live = Live::new(d.empty_window.clone(), d.warmup(), self.options.keep_bars);
-                Served { deployment, epoch: u64::MAX, live, place: None }
+                let resolver = Resolver::new(d.terms.clone(), self.options.keep_bars);
+                Served { deployment, epoch: u64::MAX, live, place: None, resolver }
             })
             .collect();
         let capacity = self.capacity_bars(key);
@@ -345,15 +425,18 @@ impl Pipeline {
             positions: VecDeque::new(),
             unprepared: false,
             served,
+            unresolved: Vec::new(),
         }
     }
 
     /// How many bars a stream holds.
     pub fn capacity_bars(&self, key: &StreamKey) -> usize {
         let covering = self.deployments.iter().filter(|d| d.covers(key));
-        let longest =
-            covering.map(|d| history::capacity_bars(d.warmup(), d.window, self.options.keep_bars)).max();
-        longest.unwrap_or(1)
+        let longest = covering.map(|d| {
+            let live = history::capacity_bars(d.warmup(), d.window, self.options.keep_bars);
+            live.max(d.terms.bars(self.options.keep_bars))
+        });
+        longest.max().unwrap_or(1)
     }
 
     /// The bar through each model's features; full windows are gathered for the batch.
@@ -367,7 +450,7 @@ impl Pipeline {
         let stream = self.streams.get_mut(&incoming.bar.key)?;
         let about = stream.history.newest()?.clone();
         let mut results = Vec::with_capacity(stream.served.len());
-        for Served { deployment: index, epoch, live, place } in &mut stream.served {
+        for Served { deployment: index, epoch, live, place, .. } in &mut stream.served {
             let deployment = &mut self.deployments[*index];
             let was_quarantined = deployment.health.quarantined().is_some();
             let (fed, snapshots) = feed(deployment, epoch, live, &mut stream.history, change);
@@ -436,6 +519,10 @@ impl Pipeline {
         let mut answers = Vec::with_capacity(steps.len());
         for step in steps {
             let bar = &step.incoming.bar;
+            if let Some(stream) = self.streams.get_mut(&bar.key) {
+                // A bar of the same stream earlier in this step: the interval learns from what fell due with it.
+                stream.resolve(&bar.key, made_at, &mut self.outcomes.records);
+            }
             let position = self.spool.next_position() + records.len() as u64;
             records.push(Record::Bar(BarRecord {
                 received_at: made_at,
@@ -480,6 +567,15 @@ impl Pipeline {
                     BarResult::Outputs(outputs) => read_finite(deployment, Some(outputs)),
                     BarResult::Abstained(error) => abstained(ABSTAINED_PLUGIN, &error.to_string()),
                 };
+                let resolver = self
+                    .streams
+                    .get_mut(&bar.key)
+                    .and_then(|stream| stream.served.iter_mut().find(|s| s.deployment == *index))
+                    .map(|served| &mut served.resolver);
+                let uncertainty = match (&outcome, &resolver) {
+                    (store::Outcome::Values(values), Some(resolver)) => resolver.uncertainty(values),
+                    _ => None,
+                };
                 let prediction = PredictionRecord {
                     seq: self.next_seq,
                     key: bar.key.clone(),
@@ -492,17 +588,31 @@ impl Pipeline {
                     recovered: false,
                     revised: step.change != Change::Next,
                     device: deployment.runner.device.to_string(),
+                    uncertainty,
                 };
                 self.next_seq += 1;
-                answers.push(self.show(deployment, &prediction, &step.about));
+                let tally = resolver.map_or(Tally::default(), |resolver| {
+                    resolver.prediction(&prediction);
+                    resolver.tally()
+                });
+                answers.push(self.show(deployment, &prediction, &step.about, tally));
                 records.push(Record::Prediction(prediction));
+            }
+            if let Some(stream) = self.streams.get_mut(&bar.key) {
+                stream.unresolved.push(Close::from(bar));
             }
         }
         (records, answers)
     }
 
     /// What polls get.
-    pub fn show(&self, deployment: &Deployment, prediction: &PredictionRecord, about: &Bar) -> Shows {
+    pub fn show(
+        &self,
+        deployment: &Deployment,
+        prediction: &PredictionRecord,
+        about: &Bar,
+        tally: Tally,
+    ) -> Shows {
         let model = deployment.model.clone();
         let answer = match &prediction.outcome {
             store::Outcome::Values(values) => {
@@ -515,7 +625,11 @@ impl Pipeline {
                     model: &model,
                     label: &deployment.label,
                     horizon_bars: deployment.horizon_bars,
-                    value: values.first().copied().unwrap_or(f32::NAN),
+                    value: deployment.terms.reading.value(values),
+                    meaning: &deployment.meaning,
+                    values,
+                    uncertainty: prediction.uncertainty,
+                    tally,
                     open_time: about.open_time,
                     as_of,
                     made_at: prediction.made_at,
@@ -548,6 +662,7 @@ impl Pipeline {
     fn undo(&mut self, steps: &[Step], records: &[Record], error: store::AppendError) -> StepFailed {
         let predictions = records.iter().filter(|r| matches!(r, Record::Prediction(_))).count() as u64;
         self.next_seq -= predictions;
+        self.outcomes.records.clear();
         let mut keys: Vec<StreamKey> = steps.iter().map(|s| s.incoming.bar.key.clone()).collect();
         keys.sort();
         keys.dedup();
@@ -578,7 +693,7 @@ fn abstained(code: u16, text: &str) -> store::Outcome {
 
 pub fn read_finite(deployment: &Deployment, outputs: Option<&[f32]>) -> store::Outcome {
     let Some(outputs) = outputs else { return abstained(ABSTAINED_NOT_FINITE, "the plan failed") };
-    let values: Vec<f32> = outputs.iter().map(|&x| deployment.prediction(x)).collect();
+    let values = deployment.terms.reading.values(outputs);
     if values.iter().all(|v| v.is_finite()) {
         store::Outcome::Values(values)
     } else {

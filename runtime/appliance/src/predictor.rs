@@ -43,15 +43,21 @@ fn answer(deployments: &mut [Deployment], job: &PredictJob) -> Result<Predicted,
     let mut outputs = Vec::new();
     let window = live.window().unwrap_or_default();
     deployment.runner.run(window, &mut outputs).map_err(|e| PredictError::Failed(e.to_string()))?;
-    let value = outputs.first().map_or(f32::NAN, |&o| deployment.prediction(o));
-    if !value.is_finite() {
+    let terms = &deployment.terms;
+    let values = terms.reading.values(&outputs);
+    if values.iter().any(|v| !v.is_finite()) {
         return Err(PredictError::Failed("the model's output is not a finite number".into()));
     }
+    // Bars that come with a request are no stream that intervals could have learnt from.
+    let uncertainty = terms.calibration.as_ref().and_then(|c| terms.uncertainty(&values, c.quantile));
     Ok(Predicted {
         model: deployment.model.clone(),
         label: deployment.label.clone(),
         horizon_bars: deployment.horizon_bars,
-        value,
+        value: terms.reading.value(&values),
+        values,
+        meaning: deployment.meaning.clone(),
+        uncertainty,
         device: deployment.runner.device.clone(),
     })
 }

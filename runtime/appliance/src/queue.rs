@@ -6,9 +6,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use market::{Bar, StreamKey};
+use store::Uncertainty;
 use tokio::sync::oneshot;
 
 use crate::ingest::Incoming;
+use crate::render::Meaning;
 
 /// What became of one bar.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,6 +117,10 @@ pub struct Predicted {
     pub label: Arc<str>,
     pub horizon_bars: u32,
     pub value: f32,
+    /// The same as in a poll, with the interval of the training time.
+    pub values: Vec<f32>,
+    pub meaning: Arc<Meaning>,
+    pub uncertainty: Option<Uncertainty>,
     pub device: Arc<str>,
 }
 

@@ -3,13 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 
 use market::{Bar, StreamKey, Timestamp};
-use store::{Entry, ModelName, PredictionRecord, Record, SnapshotRecord};
+use store::{Entry, ModelName, PredictionRecord, RealisedRecord, Record, SnapshotRecord};
 
 use crate::deployment::Deployment;
 use crate::feed;
 use crate::history::{Change, History, Snapshots};
 use crate::live::{Fed, Live, Snapshot};
 use crate::pipeline::{self, Pipeline, Served, Shows};
+use crate::resolve::{Close, Resolver, Tally};
 use crate::visible::Answer;
 
 /// One stream, read back.
@@ -19,6 +20,8 @@ pub struct Scanned {
     /// For the bars held: not to be predicted.
     backfill: VecDeque<bool>,
     pub models: HashMap<ModelName, ScannedModel>,
+    /// Of the models that serve the stream.
+    pub resolvers: HashMap<ModelName, Resolver>,
 }
 
 #[derive(Default)]
@@ -35,12 +38,18 @@ impl Scanned {
             positions: VecDeque::new(),
             backfill: VecDeque::new(),
             models: HashMap::new(),
+            resolvers: HashMap::new(),
         }
     }
 
     /// What serving did with the bar, it does again.
     pub fn bar(&mut self, position: u64, bar: Bar, backfill: bool) {
-        match self.history.accept(bar) {
+        let close = Close::from(&bar);
+        let accepted = self.history.accept(bar);
+        if matches!(accepted, Ok(Change::Next | Change::Newest | Change::Older(_))) {
+            self.resolvers.values_mut().for_each(|resolver| resolver.bar(close));
+        }
+        match accepted {
             Ok(Change::Next) => {
                 self.backfill.push_back(backfill);
                 self.positions.push_back(position);
@@ -75,9 +84,20 @@ impl Scanned {
         self.models.entry(record.model).or_default().snapshots.add(snapshot, oldest);
     }
 
-    fn predicted(&mut self, model: &ModelName) {
+    /// A prediction, and how the model's intervals did before it.
+    fn predicted(&mut self, record: &PredictionRecord) -> Tally {
         let count = self.history.count;
-        self.models.entry(model.clone()).or_default().predicted = Some(count);
+        self.models.entry(record.model.clone()).or_default().predicted = Some(count);
+        self.resolvers.get_mut(&record.model).map_or(Tally::default(), |resolver| {
+            resolver.prediction(record);
+            resolver.tally()
+        })
+    }
+
+    fn realised(&mut self, record: &RealisedRecord) {
+        if let Some(resolver) = self.resolvers.get_mut(&record.model) {
+            resolver.realised(record);
+        }
     }
 }
 
@@ -89,6 +109,8 @@ pub struct Report {
     pub streams: usize,
     /// Predictions made now for bars that had none.
     pub recovered: u64,
+    /// Outcomes written now for predictions that had fallen due.
+    pub resolved: u64,
 }
 
 /// Reads the whole spool: streams, what polls see, the next `seq`.
@@ -123,15 +145,19 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
                 report.predictions += 1;
                 pipeline.next_seq = pipeline.next_seq.max(record.seq + 1);
                 let stream = stream_of(pipeline, &mut scanned, &record.key);
-                stream.predicted(&record.model);
+                let tally = stream.predicted(&record);
                 if let Some(about) = about(&stream.history, &record)
                     && let Some(deployment) = served_by(&pipeline.deployments, &record)
                 {
-                    answers.push_back(pipeline.show(deployment, &record, &about));
+                    answers.push_back(pipeline.show(deployment, &record, &about, tally));
                     if answers.len() > in_memory {
                         answers.pop_front();
                     }
                 }
+            }
+            Record::Realised(record) => {
+                stream_of(pipeline, &mut scanned, &record.key).realised(&record);
+                pipeline.visible.outcomes.add(record);
             }
             Record::Gap(gap) => {
                 tracing::warn!(from = gap.from_position, to = gap.to_position, reason = ?gap.reason, "the spool has a gap");
@@ -148,8 +174,10 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
         if let Some(one) = scanned.remove(&key) {
             let before = records.len();
             resume(pipeline, &key, one, &mut records, &mut answers);
-            report.recovered +=
-                records[before..].iter().filter(|r| matches!(r, Record::Prediction(_))).count() as u64;
+            for record in &records[before..] {
+                report.recovered += u64::from(matches!(record, Record::Prediction(_)));
+                report.resolved += u64::from(matches!(record, Record::Realised(_)));
+            }
         }
     }
     report.streams = pipeline.streams.len();
@@ -162,6 +190,11 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
     if let Some(ticket) = last {
         ticket.wait().map_err(|e| e.to_string())?;
         pipeline.visible.set_durable_seq(pipeline.next_seq.saturating_sub(1));
+    }
+    for record in &records {
+        if let Record::Realised(record) = record {
+            pipeline.count(record);
+        }
     }
     pipeline.visible.publish(answers);
     Ok(report)
@@ -194,17 +227,24 @@ pub fn reload(pipeline: &mut Pipeline, keys: &[StreamKey]) -> Result<(), String>
                 stream_of(pipeline, &mut scanned, &r.key.clone()).snapshot(r);
             }
             Record::Prediction(r) if keys.contains(&r.key) => {
-                stream_of(pipeline, &mut scanned, &r.key).predicted(&r.model);
+                stream_of(pipeline, &mut scanned, &r.key).predicted(&r);
+            }
+            Record::Realised(r) if keys.contains(&r.key) => {
+                stream_of(pipeline, &mut scanned, &r.key).realised(&r);
             }
             _ => {}
         }
     }
-    for (key, one) in scanned {
+    for (key, mut one) in scanned {
         let mut stream = pipeline.new_stream(&key);
-        for Served { deployment, live, .. } in &mut stream.served {
-            let model = one.models.get(&pipeline.deployments[*deployment].name);
-            if let Some(model) = model {
+        for Served { deployment, live, resolver, .. } in &mut stream.served {
+            let name = &pipeline.deployments[*deployment].name;
+            if let Some(model) = one.models.get(name) {
                 model.snapshots.clone().give(live);
+            }
+            if let Some(mut scanned) = one.resolvers.remove(name) {
+                scanned.look_again();
+                *resolver = scanned;
             }
         }
         stream.history = one.history;
@@ -221,7 +261,12 @@ fn stream_of<'a>(
 ) -> &'a mut Scanned {
     if !scanned.contains_key(key) {
         let capacity = pipeline.capacity_bars(key);
-        scanned.insert(key.clone(), Scanned::new(key.clone(), capacity));
+        let mut one = Scanned::new(key.clone(), capacity);
+        for deployment in pipeline.deployments.iter().filter(|d| d.covers(key)) {
+            let resolver = Resolver::new(deployment.terms.clone(), pipeline.options.keep_bars);
+            one.resolvers.insert(deployment.name.clone(), resolver);
+        }
+        scanned.insert(key.clone(), one);
     }
     scanned.entry(key.clone()).or_insert_with(|| Scanned::new(key.clone(), 1))
 }
@@ -248,10 +293,13 @@ fn resume(
         // No model covers it any more.
         return;
     }
-    let Scanned { mut history, positions, backfill, mut models } = scanned;
+    let Scanned { mut history, positions, backfill, mut models, mut resolvers } = scanned;
     let count = history.count;
     let bars = history.series.as_slice();
-    for Served { deployment: index, epoch, live, .. } in &mut stream.served {
+    for Served { deployment: index, epoch, live, resolver, .. } in &mut stream.served {
+        if let Some(scanned) = resolvers.remove(&pipeline.deployments[*index].name) {
+            *resolver = scanned;
+        }
         let model = models.remove(&pipeline.deployments[*index].name).unwrap_or_default();
         // A model that never answered here answers for the newest bar.
         let predicted = model.predicted.unwrap_or(count.saturating_sub(1));
@@ -259,7 +307,10 @@ fn resume(
         model.snapshots.give(live);
         let (known, tail) = bars.split_at(bars.len() - missing);
         let start = Start { known, tail, count: count - missing as u64 };
-        let opened = reopen_and_predict(pipeline, *index, live, &start, &backfill, key, records, answers);
+        let opened =
+            reopen_and_predict(pipeline, *index, live, resolver, &start, &backfill, key, records, answers);
+        resolver.look_again();
+        resolve(resolver, key, Timestamp(i64::MAX), records);
         *epoch = pipeline.deployments[*index].epoch;
         if let Err(error) = opened {
             tracing::warn!(%key, %error, "the stream could not be opened again and starts anew");
@@ -275,6 +326,13 @@ fn resume(
     pipeline.later(key);
 }
 
+/// What fell due before a bar that opens at `before`.
+fn resolve(resolver: &mut Resolver, key: &StreamKey, before: Timestamp, records: &mut Vec<Record>) {
+    let mut realised = Vec::new();
+    resolver.resolve(key, before, Timestamp::now(), &mut realised);
+    records.extend(realised.into_iter().map(Record::Realised));
+}
+
 struct Start<'a> {
     known: &'a [Bar],
     tail: &'a [Bar],
@@ -287,6 +345,7 @@ fn reopen_and_predict(
     pipeline: &mut Pipeline,
     index: usize,
     live: &mut Live,
+    resolver: &mut Resolver,
     start: &Start,
     backfill: &VecDeque<bool>,
     key: &StreamKey,
@@ -322,6 +381,11 @@ fn reopen_and_predict(
         let mut outputs = Vec::new();
         let ran = deployment.runner.run(window, &mut outputs);
         let outcome = pipeline::read_finite(deployment, ran.is_ok().then_some(outputs.as_slice()));
+        resolve(resolver, key, bar.open_time, records);
+        let uncertainty = match &outcome {
+            store::Outcome::Values(values) => resolver.uncertainty(values),
+            store::Outcome::Abstained { .. } => None,
+        };
         let prediction = PredictionRecord {
             seq: pipeline.next_seq,
             key: key.clone(),
@@ -334,9 +398,11 @@ fn reopen_and_predict(
             recovered: true,
             revised: false,
             device: deployment.runner.device.to_string(),
+            uncertainty,
         };
         pipeline.next_seq += 1;
-        answers.push(pipeline.show(&pipeline.deployments[index], &prediction, bar));
+        resolver.prediction(&prediction);
+        answers.push(pipeline.show(&pipeline.deployments[index], &prediction, bar, resolver.tally()));
         records.push(Record::Prediction(prediction));
     }
     let deployment = &pipeline.deployments[index];

@@ -2,7 +2,83 @@
 
 use std::fmt::Write;
 
+use learn::reading::Reading;
 use market::{StreamKey, Timestamp};
+use registry::Output;
+use store::Uncertainty;
+
+use crate::resolve::Tally;
+
+/// What a model's predictions are, in JSON and made once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Meaning {
+    /// `"unit":…,"output":…`, and `"confidence_of":…` where there is a confidence.
+    members: String,
+    /// Of each value the name that it is shown by: a level or a class. Empty for a point.
+    names: Vec<String>,
+    /// "quantiles" or "probabilities".
+    list: &'static str,
+    /// Of a direction.
+    has_class: bool,
+}
+
+impl Meaning {
+    pub fn of(reading: &Reading, is_calibrated: bool) -> Meaning {
+        let mut members =
+            format!("\"unit\":{},\"output\":\"{}\"", quoted(reading.unit()), reading.output.name());
+        if is_calibrated {
+            let _ = write!(members, ",\"confidence_of\":{}", quoted(&reading.confidence_of()));
+        }
+        let (list, names) = match &reading.output {
+            Output::Point => ("", Vec::new()),
+            Output::Quantiles { levels } => ("quantiles", levels.iter().map(f64::to_string).collect()),
+            Output::Probabilities => {
+                let classes = learn::output::classes(&reading.label).iter();
+                ("probabilities", classes.map(|(name, _)| name.to_string()).collect())
+            }
+        };
+        Meaning { members, names, list, has_class: reading.output == Output::Probabilities }
+    }
+
+    /// The members that say how `values` are meant, each behind a comma.
+    pub fn write(&self, s: &mut String, values: &[f32]) {
+        let _ = write!(s, ",{}", self.members);
+        if self.names.is_empty() {
+            return;
+        }
+        if self.has_class
+            && let Some(best) = (0..values.len()).rev().max_by(|&a, &b| values[a].total_cmp(&values[b]))
+            && let Some(name) = self.names.get(best)
+        {
+            let _ = write!(s, ",\"class\":\"{name}\"");
+        }
+        let _ = write!(s, ",\"{}\":{{", self.list);
+        for (i, (name, value)) in self.names.iter().zip(values).enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            let _ = write!(s, "{comma}\"{name}\":{value}");
+        }
+        s.push('}');
+    }
+}
+
+/// `,"confidence":…,"interval":{…}`; both null for a model without calibration. `tally`: how the intervals of the
+/// stream did so far.
+pub fn write_uncertainty(s: &mut String, uncertainty: Option<Uncertainty>, tally: Option<Tally>) {
+    let Some(Uncertainty { confidence, low, high, level }) = uncertainty else {
+        s.push_str(",\"confidence\":null,\"interval\":null");
+        return;
+    };
+    let _ = write!(
+        s,
+        ",\"confidence\":{confidence},\"interval\":{{\"low\":{low},\"high\":{high},\"level\":{level}"
+    );
+    match tally {
+        Some(Tally { resolved, covered }) => {
+            let _ = write!(s, ",\"method\":\"adaptive\",\"resolved\":{resolved},\"covered\":{covered}}}");
+        }
+        None => s.push_str(",\"method\":\"split\"}"),
+    }
+}
 
 /// What a prediction's reply says.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +90,10 @@ pub struct Shown<'a> {
     pub label: &'a str,
     pub horizon_bars: u32,
     pub value: f32,
+    pub meaning: &'a Meaning,
+    pub values: &'a [f32],
+    pub uncertainty: Option<Uncertainty>,
+    pub tally: Tally,
     pub open_time: Timestamp,
     pub as_of: Timestamp,
     pub made_at: Timestamp,
@@ -27,22 +107,22 @@ pub struct Shown<'a> {
 
 /// Everything but the closing `,"durable_seq":N}`, which changes after the prediction is made.
 pub fn prediction(shown: &Shown) -> String {
-    let mut s = String::with_capacity(420);
+    let mut s = String::with_capacity(900);
     let Shown { seq, key, model, label, horizon_bars, value, .. } = shown;
     // Symbols, timeframes, models and labels need no escaping: their alphabets are checked.
     let _ = write!(
         s,
         "{{\"seq\":{seq},\"symbol\":\"{}\",\"timeframe\":\"{}\",\"model\":\"{model}\",\"label\":\"{label}\",\
-         \"horizon_bars\":{horizon_bars},\"value\":{value},\"open_time\":\"{}\",\"as_of\":\"{}\",\"made_at\":\"{}\",\
+         \"horizon_bars\":{horizon_bars},\"value\":{value}",
+        key.symbol, key.timeframe,
+    );
+    shown.meaning.write(&mut s, shown.values);
+    write_uncertainty(&mut s, shown.uncertainty, Some(shown.tally));
+    let _ = write!(
+        s,
+        ",\"open_time\":\"{}\",\"as_of\":\"{}\",\"made_at\":\"{}\",\
          \"valid_until\":\"{}\",\"device\":\"{}\",\"degraded\":false,\"revision\":{}",
-        key.symbol,
-        key.timeframe,
-        shown.open_time,
-        shown.as_of,
-        shown.made_at,
-        shown.valid_until,
-        shown.device,
-        shown.revision,
+        shown.open_time, shown.as_of, shown.made_at, shown.valid_until, shown.device, shown.revision,
     );
     for (name, set) in
         [("provisional", shown.provisional), ("recovered", shown.recovered), ("revised", shown.revised)]
@@ -89,6 +169,10 @@ mod tests {
                 label: "log_return",
                 horizon_bars: 1,
                 value,
+                meaning: &Meaning::default(),
+                values: &[value],
+                uncertainty: None,
+                tally: Tally::default(),
                 open_time: t,
                 as_of: t,
                 made_at: t,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use market::{StreamKey, Timeframe};
-use shared::{Cause, Label, Options, SLOTS_MAX, Snapshot, State, Writer, flag};
+use shared::{Cause, Label, Options, SLOTS_MAX, Snapshot, State, Uncertainty, Writer, flag};
 
 use crate::config::{Clock, Settings};
 use crate::visible::Answer;
@@ -68,6 +68,12 @@ pub fn snapshot(answer: &Answer) -> Snapshot {
                 flags: flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, bit)| all | bit),
                 // The labels that there are fit; an unknown longer one reads as none.
                 label: Label::new(&made.label).unwrap_or_default(),
+                uncertainty: made.uncertainty.map(|u| Uncertainty {
+                    confidence: f64::from(u.confidence),
+                    low: f64::from(u.low),
+                    high: f64::from(u.high),
+                    level: f64::from(u.level),
+                }),
                 ..Snapshot::default()
             }
         }

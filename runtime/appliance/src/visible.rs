@@ -9,9 +9,11 @@ use hyper::body::Bytes;
 use hyper::header::HeaderValue;
 use market::{StreamKey, Symbol, Timeframe, Timestamp};
 use shared::Writer;
+use store::Uncertainty;
 use tokio::sync::watch;
 
 use crate::config::Clock;
+use crate::outcomes::Outcomes;
 use crate::render::{self, Shown};
 use crate::shared_memory;
 
@@ -24,6 +26,7 @@ pub struct Made {
     pub label: Arc<str>,
     pub horizon_bars: u32,
     pub value: f32,
+    pub uncertainty: Option<Uncertainty>,
     pub open_time: Timestamp,
     pub as_of: Timestamp,
     pub made_at: Timestamp,
@@ -45,6 +48,7 @@ impl Made {
             label,
             horizon_bars: shown.horizon_bars,
             value: shown.value,
+            uncertainty: shown.uncertainty,
             open_time: shown.open_time,
             as_of: shown.as_of,
             made_at: shown.made_at,
@@ -126,6 +130,8 @@ pub struct Visible {
     slots: RwLock<HashMap<Symbol, Vec<Arc<Slot>>>>,
     /// The same for processes that read memory.
     memory: Option<Arc<Writer>>,
+    /// What became of predictions.
+    pub outcomes: Outcomes,
     recent: RwLock<VecDeque<Arc<Made>>>,
     recent_max: usize,
     /// Predictions up to this `seq` may be missing from `recent`.
@@ -142,6 +148,7 @@ impl Visible {
             clock,
             slots: RwLock::default(),
             memory: None,
+            outcomes: Outcomes::new(recent_max),
             recent: RwLock::default(),
             recent_max,
             forgotten_to: AtomicU64::new(0),
@@ -308,13 +315,15 @@ impl Visible {
 }
 
 /// "name" or "name/version".
-fn matches_model(model: &str, wanted: &str) -> bool {
+pub fn matches_model(model: &str, wanted: &str) -> bool {
     model == wanted || model.split_once('/').is_some_and(|(name, _)| name == wanted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::render::Meaning;
+    use crate::resolve::Tally;
 
     fn key(symbol: &str, timeframe: &str) -> StreamKey {
         StreamKey { symbol: Symbol::new(symbol).unwrap(), timeframe: Timeframe::parse(timeframe).unwrap() }
@@ -330,6 +339,15 @@ mod tests {
             label,
             horizon_bars: 1,
             value: 0.5,
+            meaning: &Meaning::default(),
+            values: &[0.5],
+            uncertainty: (seq == 3).then_some(Uncertainty {
+                confidence: 0.6,
+                low: -1.0,
+                high: 2.0,
+                level: 0.9,
+            }),
+            tally: Tally::default(),
             open_time: t,
             as_of: t,
             made_at: t,

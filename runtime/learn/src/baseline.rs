@@ -158,7 +158,12 @@ mod tests {
 
     fn dataset(lags: usize, window: usize, phi: f64) -> Dataset {
         let bars = bars_of("A", &autoregressive(2000, phi, 3));
-        let label = LabelRecipe { kind: LabelKind::LogReturn, horizon_bars: 1, gaps: GapPolicy::Drop };
+        let label = LabelRecipe {
+            kind: LabelKind::LogReturn,
+            horizon_bars: 1,
+            gaps: GapPolicy::Drop,
+            dead_band: None,
+        };
         Dataset::build(&[&bars], &mut Returns::new(lags), window, &label).unwrap()
     }
 

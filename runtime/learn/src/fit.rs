@@ -9,19 +9,20 @@ use std::fmt;
 
 use graph::{Executor, Graph};
 use market::{Bar, Features, Symbol, Timestamp};
+use registry::LabelKind;
 
 use crate::baseline::{Ridge, RidgeError};
+use crate::calibrate::outcomes;
 use crate::dataset::{Dataset, DatasetError, bars_digest};
 use crate::evaluate::{Context, EvaluateError, Evaluation, Forecasts, evaluate};
 use crate::normalise::{LabelScale, Normaliser};
-use crate::predict::{PredictError, Predictor};
+use crate::output::OutputRecipe;
+use crate::predict::PredictError;
+use crate::reading::Reading;
 use crate::recipe::{RecipeError, TrainingRecipe};
 use crate::settings::TrainingSettings;
-use crate::split::{Split, SplitError};
-use crate::train::Job;
-
-/// Windows in one run of the judged model.
-const JUDGE_BATCH: usize = 256;
+use crate::split::{CalibrationPart, Split, SplitError};
+use crate::train::{Job, Target};
 
 /// Data that is ready to train on, and what the manifest says of it.
 #[derive(Clone, Debug)]
@@ -29,8 +30,13 @@ pub struct Prepared {
     /// Normalised.
     pub dataset: Dataset,
     pub split: Split,
+    /// The end of the validation period, which training doesn't see.
+    pub calibration: Option<CalibrationPart>,
     pub normaliser: Normaliser,
     pub label: LabelScale,
+    /// What the outputs are trained to be.
+    pub target: Target,
+    pub output: OutputRecipe,
     pub feature_names: Vec<String>,
     /// Over all streams.
     pub bars: usize,
@@ -49,7 +55,13 @@ pub fn prepare(
 ) -> Result<Prepared, PrepareDataError> {
     recipe.check().map_err(PrepareDataError::Recipe)?;
     let normaliser = |dataset: &Dataset, split: &Split| Normaliser::fit(dataset, &split.train, recipe.clip);
-    let label = |dataset: &Dataset, split: &Split| LabelScale::fit(&dataset.samples, &split.train);
+    let label = |dataset: &Dataset, split: &Split| match recipe.label.kind {
+        LabelKind::LogReturn | LabelKind::RealisedVolatility => {
+            LabelScale::fit(&dataset.samples, &split.train)
+        }
+        // Classes have no scale.
+        LabelKind::Direction => LabelScale { mean: 0.0, scale: 1.0 },
+    };
     prepare_with(recipe, bars, features, normaliser, label)
 }
 
@@ -76,15 +88,20 @@ fn prepare_with(
     let bars = pinned_bars(recipe, bars)?;
     check_streams(recipe, &bars)?;
     let mut dataset = Dataset::build(&bars, features, recipe.window as usize, &recipe.label)?;
-    let split = recipe.split.split(&dataset.samples, dataset.timeframe)?;
+    let mut split = recipe.split.split(&dataset.samples, dataset.timeframe)?;
+    let (cut, embargo) = (recipe.output.calibration, recipe.split.embargo_bars);
+    let calibration = split.hold_out(cut, embargo, &dataset.samples, dataset.timeframe)?;
     let normaliser = fit_normaliser(&dataset, &split);
     let label = fit_label(&dataset, &split);
     dataset.normalise(&normaliser);
     let times = || bars.iter().flat_map(|bars| [bars[0].open_time, bars[bars.len() - 1].open_time]);
     Ok(Prepared {
         split,
+        calibration,
         normaliser,
         label,
+        target: Target { label: recipe.label, output: recipe.output.kind.clone() },
+        output: recipe.output.clone(),
         feature_names: features.spec().names.clone(),
         bars: bars.iter().map(|bars| bars.len()).sum(),
         first_open_time: times().min().unwrap_or_default(),
@@ -144,7 +161,14 @@ fn check_streams(recipe: &TrainingRecipe, bars: &[&[Bar]]) -> Result<(), Prepare
 impl Prepared {
     /// What [`train`](crate::train::train) takes.
     pub fn job<'a>(&'a self, model: &'a Graph, settings: &'a TrainingSettings) -> Job<'a> {
-        Job { model, dataset: &self.dataset, split: &self.split, label: self.label, settings }
+        let Prepared { dataset, split, label, target, .. } = self;
+        Job { model, dataset, split, label: *label, target, settings }
+    }
+
+    /// How the outputs are read.
+    pub fn reading(&self) -> Reading {
+        let OutputRecipe { kind, interval_level, factor, .. } = &self.output;
+        Reading::new(self.target.label, kind.clone(), self.label, *interval_level, *factor)
     }
 }
 
@@ -176,16 +200,15 @@ pub fn forecasts(
     model: &Graph,
     executor: &dyn Executor,
 ) -> Result<(Forecasts, Ridge), JudgeError> {
-    let Prepared { dataset, split, label, .. } = prepared;
+    let Prepared { dataset, split, .. } = prepared;
     let ridge = Ridge::fit(dataset, &split.train, &split.validation).map_err(JudgeError::Ridge)?;
-    let batch = split.test.len().clamp(1, JUDGE_BATCH);
-    let mut predictor = Predictor::new(executor, model, dataset, batch).map_err(JudgeError::Predict)?;
-    let outputs = predictor.outputs(dataset, &split.test).map_err(JudgeError::Predict)?;
+    let reading = prepared.reading();
+    let judged = outcomes(&reading, dataset, &split.test, model, executor).map_err(JudgeError::Predict)?;
     let test = || split.test.iter().map(|&i| &dataset.samples[i]);
     let forecasts = Forecasts {
         times: test().map(|sample| sample.time).collect(),
         labels: test().map(|sample| sample.label).collect(),
-        model: outputs.iter().map(|&output| label.to_prediction(output)).collect(),
+        model: judged.iter().map(|outcome| f64::from(reading.value(&outcome.values))).collect(),
         naive: test().map(|sample| sample.naive).collect(),
         ridge: test().map(|sample| ridge.predict(dataset, sample)).collect(),
     };

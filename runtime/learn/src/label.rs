@@ -1,22 +1,51 @@
 //! What a model learns to predict, and the naive forecast that it must beat.
 //!
-//! Both are in natural units: a log return, or the volatility of h bars (not annualised). They are computed from
-//! closes alone; nothing is smoothed, since a smoothed target would hold the past.
+//! Both are in natural units: a log return, the volatility of h bars (not annualised), or a direction as 1, 0 or −1.
+//! They are computed from closes alone; nothing is smoothed, since a smoothed target would hold the past.
 
-use market::Bar;
+use market::{Bar, Timestamp};
 use registry::{GapPolicy, LabelKind};
 use serde::{Deserialize, Serialize};
 
 /// What is predicted over how many bars.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelRecipe {
     pub kind: LabelKind,
     pub horizon_bars: u32,
     pub gaps: GapPolicy,
+    /// Of a direction: a log return that is no further from zero is flat. `None`: there is no flat class.
+    #[serde(default)]
+    pub dead_band: Option<f64>,
+}
+
+/// What a label needs of a bar.
+pub trait Closing {
+    fn close(&self) -> f64;
+    fn open_time(&self) -> Timestamp;
+    fn close_time(&self) -> Timestamp;
+}
+
+impl Closing for Bar {
+    fn close(&self) -> f64 {
+        self.close
+    }
+
+    fn open_time(&self) -> Timestamp {
+        self.open_time
+    }
+
+    fn close_time(&self) -> Timestamp {
+        Bar::close_time(self)
+    }
 }
 
 impl LabelRecipe {
+    pub fn from_manifest(label: &registry::Label) -> LabelRecipe {
+        let registry::Label { kind, horizon_bars, gaps, dead_band, .. } = *label;
+        LabelRecipe { kind, horizon_bars, gaps, dead_band }
+    }
+
     fn horizon(&self) -> usize {
         self.horizon_bars as usize
     }
@@ -24,14 +53,15 @@ impl LabelRecipe {
     /// Bars before the newest that the naive forecast looks at.
     pub fn lookback_bars(&self) -> usize {
         match self.kind {
-            LabelKind::LogReturn => 0,
+            LabelKind::LogReturn | LabelKind::Direction => 0,
             LabelKind::RealisedVolatility => self.horizon(),
         }
     }
 
-    /// The label at bar t, over bars t to t + h of one stream: ln(close\[t+h\] / close\[t\]), or √Σ r² of the h
-    /// returns after t. `None` where those bars aren't there, or, if gaps are dropped, aren't one timeframe apart.
-    pub fn at(&self, bars: &[Bar], t: usize) -> Option<f64> {
+    /// The label at bar t, over bars t to t + h of one stream: ln(close\[t+h\] / close\[t\]), √Σ r² of the h returns
+    /// after t, or the direction. `None` where those bars aren't there, or, if gaps are dropped, aren't one timeframe
+    /// apart.
+    pub fn at<B: Closing>(&self, bars: &[B], t: usize) -> Option<f64> {
         let span = bars.get(t..=t.checked_add(self.horizon())?)?;
         if self.gaps == GapPolicy::Drop && !is_gapless(span) {
             return None;
@@ -39,14 +69,15 @@ impl LabelRecipe {
         Some(match self.kind {
             LabelKind::LogReturn => log_return(&span[0], &span[span.len() - 1]),
             LabelKind::RealisedVolatility => realised_volatility(span),
+            LabelKind::Direction => direction(log_return(&span[0], &span[span.len() - 1]), self.dead_band),
         })
     }
 
-    /// The naive forecast at bar t, from bars up to t: a zero return, or the volatility of the last h bars.
-    /// `None` where those aren't there. (A gap in the past is in the past: it is kept.)
-    pub fn naive_at(&self, bars: &[Bar], t: usize) -> Option<f64> {
+    /// The naive forecast at bar t, from bars up to t: a zero return, no direction, or the volatility of the last h
+    /// bars. `None` where those aren't there. (A gap in the past is in the past: it is kept.)
+    pub fn naive_at<B: Closing>(&self, bars: &[B], t: usize) -> Option<f64> {
         match self.kind {
-            LabelKind::LogReturn => (t < bars.len()).then_some(0.0),
+            LabelKind::LogReturn | LabelKind::Direction => (t < bars.len()).then_some(0.0),
             LabelKind::RealisedVolatility => {
                 Some(realised_volatility(bars.get(t.checked_sub(self.horizon())?..=t)?))
             }
@@ -54,17 +85,26 @@ impl LabelRecipe {
     }
 }
 
-fn log_return(from: &Bar, to: &Bar) -> f64 {
-    (to.close / from.close).ln()
+fn log_return<B: Closing>(from: &B, to: &B) -> f64 {
+    (to.close() / from.close()).ln()
+}
+
+/// 1 up, −1 down, 0 within the band; without a band zero is down.
+fn direction(log_return: f64, dead_band: Option<f64>) -> f64 {
+    match dead_band {
+        Some(band) if log_return.abs() <= band => 0.0,
+        _ if log_return > 0.0 => 1.0,
+        _ => -1.0,
+    }
 }
 
 /// Of the returns between neighbours.
-fn realised_volatility(bars: &[Bar]) -> f64 {
+fn realised_volatility<B: Closing>(bars: &[B]) -> f64 {
     bars.windows(2).map(|pair| log_return(&pair[0], &pair[1]).powi(2)).sum::<f64>().sqrt()
 }
 
-fn is_gapless(bars: &[Bar]) -> bool {
-    bars.windows(2).all(|pair| pair[1].open_time == pair[0].close_time())
+fn is_gapless<B: Closing>(bars: &[B]) -> bool {
+    bars.windows(2).all(|pair| pair[1].open_time() == pair[0].close_time())
 }
 
 #[cfg(test)]
@@ -73,7 +113,7 @@ mod tests {
     use crate::testing::bars_at;
 
     fn recipe(kind: LabelKind, horizon_bars: u32, gaps: GapPolicy) -> LabelRecipe {
-        LabelRecipe { kind, horizon_bars, gaps }
+        LabelRecipe { kind, horizon_bars, gaps, dead_band: None }
     }
 
     #[test]
@@ -84,6 +124,17 @@ mod tests {
         assert_eq!(labels, [Some(4.0f64.ln()), Some(8.0f64.ln()), None, None]);
         assert_eq!(label.naive_at(&bars, 0), Some(0.0));
         assert_eq!(label.naive_at(&bars, 4), None);
+    }
+
+    #[test]
+    fn a_direction_is_the_sign_outside_the_dead_band() {
+        let bars = bars_at(&[(0, 100.0), (1, 101.0), (2, 101.05), (3, 99.0), (4, 99.0)]);
+        let two = recipe(LabelKind::Direction, 1, GapPolicy::Drop);
+        let three = LabelRecipe { dead_band: Some(0.001), ..two };
+        let of = |label: LabelRecipe| (0..5).filter_map(|t| label.at(&bars, t)).collect::<Vec<_>>();
+        assert_eq!(of(two), [1.0, 1.0, -1.0, -1.0], "a return of zero is down");
+        assert_eq!(of(three), [1.0, 0.0, -1.0, 0.0]);
+        assert_eq!(three.naive_at(&bars, 0), Some(0.0));
     }
 
     #[test]

@@ -7,16 +7,21 @@
 
 pub mod baseline;
 pub mod bootstrap;
+pub mod calibrate;
 pub mod checkpoint;
+pub mod confidence;
+pub mod conformal;
 pub mod dataset;
 pub mod evaluate;
 pub mod explain;
 pub mod fit;
 pub mod label;
 pub mod normalise;
+pub mod output;
 pub mod predict;
 pub mod progress;
 pub mod random;
+pub mod reading;
 pub mod recipe;
 pub mod settings;
 pub mod split;
@@ -27,11 +32,13 @@ pub use evaluate::{Evaluation, Verdict};
 pub use fit::{Prepared, judge, prepare, prepare_for};
 pub use label::LabelRecipe;
 pub use normalise::{LabelScale, Normaliser};
+pub use output::OutputRecipe;
 pub use progress::{BatchReport, EpochReport, Flow, Outline, Progress};
+pub use reading::Reading;
 pub use recipe::{DataRecipe, PinnedData, PluginUse, TrainingRecipe};
 pub use settings::TrainingSettings;
-pub use split::{Cut, Split, SplitRecipe, SplitTimes};
-pub use train::{TrainError, Trained, train};
+pub use split::{CalibrationCut, Cut, Split, SplitRecipe, SplitTimes};
+pub use train::{Target, TrainError, Trained, train};
 
 #[cfg(test)]
 mod testing;

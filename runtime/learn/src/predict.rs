@@ -13,6 +13,7 @@ pub struct Predictor {
     batch: usize,
     /// Where "prediction" stands among the outputs.
     prediction: usize,
+    width: usize,
     outputs: Vec<Vec<f32>>,
     windows: Vec<f32>,
 }
@@ -26,11 +27,13 @@ impl Predictor {
         batch: usize,
     ) -> Result<Self, PredictError> {
         let prediction = check_model(graph, dataset).map_err(PredictError::Model)?;
+        let width = width_of(graph, prediction).map_err(PredictError::Model)?;
         let plan = executor.prepare(graph, &[batch]).map_err(PredictError::Prepare)?;
         Ok(Predictor {
             plan,
             batch,
             prediction,
+            width,
             outputs: vec![Vec::new(); graph.outputs.len()],
             windows: Vec::new(),
         })
@@ -41,9 +44,15 @@ impl Predictor {
         self.plan.load(states).map_err(PredictError::Run)
     }
 
-    /// The model's output for each of the samples, in the label's normalised unit.
+    /// Numbers of each sample.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The model's outputs for each of the samples, [`width`](Self::width) numbers each, as they come out of the graph:
+    /// normalised labels or logits.
     pub fn outputs(&mut self, dataset: &Dataset, indices: &[usize]) -> Result<Vec<f64>, PredictError> {
-        let mut all = Vec::with_capacity(indices.len());
+        let mut all = Vec::with_capacity(indices.len() * self.width);
         for chunk in indices.chunks(self.batch) {
             let filled = chunk.iter().chain(std::iter::repeat(&chunk[chunk.len() - 1])).take(self.batch);
             self.windows.clear();
@@ -52,20 +61,21 @@ impl Predictor {
             }
             self.plan.run(self.batch, &[&self.windows], &mut self.outputs).map_err(PredictError::Run)?;
             let predicted = &self.outputs[self.prediction];
-            if predicted.len() != self.batch {
-                return Err(PredictError::Count { expected: self.batch, found: predicted.len() });
+            let expected = self.batch * self.width;
+            if predicted.len() != expected {
+                return Err(PredictError::Count { expected, found: predicted.len() });
             }
-            all.extend(predicted[..chunk.len()].iter().map(|&x| f64::from(x)));
+            all.extend(predicted[..chunk.len() * self.width].iter().map(|&x| f64::from(x)));
         }
         match all.iter().position(|x| !x.is_finite()) {
             None => Ok(all),
-            Some(place) => Err(PredictError::NotFinite { sample: indices[place] }),
+            Some(place) => Err(PredictError::NotFinite { sample: indices[place / self.width] }),
         }
     }
 }
 
-/// Checks that the model takes the dataset's windows and gives one number: `[B, window, columns]` → "prediction"
-/// `[B, 1]`, and beside the features at most a dropout seed. Gives the place of "prediction" among the outputs.
+/// Checks that the model takes the dataset's windows and gives a row of numbers: `[B, window, columns]` → "prediction"
+/// `[B, outputs]`, and beside the features at most a dropout seed. Gives the place of "prediction" among the outputs.
 pub fn check_model(graph: &Graph, dataset: &Dataset) -> Result<usize, String> {
     let mut inputs = graph.inputs().filter(|(name, ..)| *name != DROPOUT_SEED);
     let expected = [Dim::Batch(1), Dim::Fixed(dataset.window), Dim::Fixed(dataset.columns)];
@@ -81,11 +91,15 @@ pub fn check_model(graph: &Graph, dataset: &Dataset) -> Result<usize, String> {
     }
     let place = graph.outputs.iter().position(|(name, _)| name == "prediction");
     let place = place.ok_or("the model has no output named 'prediction'")?;
+    width_of(graph, place).map(|_| place)
+}
+
+/// The numbers in a row of this output.
+pub fn width_of(graph: &Graph, place: usize) -> Result<usize, String> {
     let shape = graph.shape(graph.outputs[place].1);
-    if shape.dims() == [Dim::Batch(1), Dim::Fixed(1)] {
-        Ok(place)
-    } else {
-        Err(format!("the model's prediction is {shape}; one label needs [B, 1]"))
+    match shape.dims() {
+        [Dim::Batch(1), Dim::Fixed(width)] if *width > 0 => Ok(*width),
+        _ => Err(format!("the model's prediction is {shape}; it must be [B, outputs]")),
     }
 }
 

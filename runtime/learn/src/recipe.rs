@@ -13,8 +13,9 @@ use crate::bootstrap::BootstrapSettings;
 use crate::evaluate::Evaluation;
 use crate::fit::Prepared;
 use crate::label::LabelRecipe;
+use crate::output::{self, OutputRecipe};
 use crate::settings::TrainingSettings;
-use crate::split::{Cut, SplitRecipe, SplitTimes};
+use crate::split::{CalibrationCut, Cut, SplitRecipe, SplitTimes};
 use crate::train::Trained;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct TrainingRecipe {
     /// Rows that the model sees.
     pub window: u32,
     pub label: LabelRecipe,
+    #[serde(default)]
+    pub output: OutputRecipe,
     pub split: SplitRecipe,
     /// Features are clipped at so many deviations; absent: not.
     pub clip: Option<f64>,
@@ -107,7 +110,8 @@ impl TrainingRecipe {
                 }),
             },
             window: input.window,
-            label: LabelRecipe { kind: label.kind, horizon_bars: label.horizon_bars, gaps: label.gaps },
+            label: LabelRecipe::from_manifest(label),
+            output: output_of(manifest)?,
             split: SplitRecipe { cut: Cut::Times(times), embargo_bars: data.embargo_bars },
             clip: normaliser.clip,
             training: settings_of(training),
@@ -121,7 +125,8 @@ impl TrainingRecipe {
         })
     }
 
-    /// The manifest of a run by this recipe. The registry sets `version` and `files` when it publishes.
+    /// The manifest of a run by this recipe. Its `calibration` is the caller's to set, from
+    /// [`calibrate`](crate::calibrate::calibrate): without it replies have no confidence. The registry sets `version` and `files` when it publishes.
     pub fn manifest(
         &self,
         prepared: &Prepared,
@@ -151,19 +156,22 @@ impl TrainingRecipe {
             input: registry::Input {
                 window: self.window,
                 features: prepared.dataset.columns as u32,
-                outputs: 1,
+                outputs: output::columns(&self.output.kind, &self.label) as u32,
             },
             normaliser: prepared.normaliser.to_manifest(),
             label: registry::Label {
                 kind: self.label.kind,
                 horizon_bars: self.label.horizon_bars,
                 gaps: self.label.gaps,
+                dead_band: self.label.dead_band,
                 mean: prepared.label.mean,
                 scale: prepared.label.scale,
             },
+            output: self.output.kind.clone(),
             data: self.data_of(prepared),
             training: self.training_of(trained),
             metrics: evaluation.metrics.clone(),
+            calibration: None,
             serving: Serving {
                 sliding: Sliding::Exact,
                 device_tolerance: self.device_tolerance,
@@ -176,6 +184,7 @@ impl TrainingRecipe {
 
     fn data_of(&self, prepared: &Prepared) -> Data {
         let times = prepared.split.times;
+        let part = prepared.calibration.as_ref();
         let range = |from: Timestamp, until: Timestamp, samples: &[usize]| registry::Range {
             from: from.to_string(),
             until: until.to_string(),
@@ -192,6 +201,7 @@ impl TrainingRecipe {
             embargo_bars: self.split.embargo_bars,
             train: range(times.train, times.validation, &prepared.split.train),
             validation: range(times.validation, times.test, &prepared.split.validation),
+            calibration: part.map(|part| range(part.from, times.test, &part.samples)),
             test: range(times.test, times.until, &prepared.split.test),
         }
     }
@@ -229,6 +239,9 @@ impl TrainingRecipe {
         if let Some((key, expected)) = self.training.problem() {
             return bad(&format!("training.{key}"), expected);
         }
+        if let Some((key, expected)) = self.output.problem(&self.label, self.training.loss) {
+            return bad(key, expected);
+        }
         if !(1..=registry::check::WINDOW_MAX).contains(&self.window) {
             return bad("window", "1 to 8192");
         }
@@ -255,6 +268,20 @@ impl TrainingRecipe {
         }
         if self.trials == 0 { bad("trials", "1 or more") } else { Ok(()) }
     }
+}
+
+/// Its calibration part begins where the manifest says, or there is none.
+fn output_of(manifest: &Manifest) -> Result<OutputRecipe, RecipeError> {
+    let usual = OutputRecipe::default();
+    let calibration = manifest.calibration.as_ref();
+    let from = manifest.data.calibration.as_ref();
+    let from = from.map(|range| manifest_time("data.calibration.from", &range.from)).transpose()?;
+    Ok(OutputRecipe {
+        kind: manifest.output.clone(),
+        interval_level: calibration.map_or(usual.interval_level, |c| c.level),
+        factor: calibration.and_then(|c| c.factor).unwrap_or(usual.factor),
+        calibration: from.map_or(CalibrationCut::None, CalibrationCut::From),
+    })
 }
 
 fn settings_of(training: &Training) -> TrainingSettings {

@@ -2,7 +2,7 @@
 
 use graph::loss::Loss as GraphLoss;
 use graph::training::Optimiser;
-use registry::{Loss, Schedule};
+use registry::{Loss, Output, Schedule};
 use serde::{Deserialize, Serialize};
 
 /// All that decides the weights beside the data, the graph and the device. See [`registry::Training`] for the keys.
@@ -53,6 +53,7 @@ impl TrainingSettings {
             Loss::MeanSquared => true,
             Loss::Huber { delta } => positive(delta),
             Loss::Pinball { quantile } => share(quantile),
+            Loss::Quantiles | Loss::CrossEntropy => true,
         };
         let checks = [
             (self.seed <= registry::check::SEED_MAX, "seed", "0 to 9223372036854775807"),
@@ -99,24 +100,20 @@ impl TrainingSettings {
         }
     }
 
-    pub(crate) fn graph_loss(&self) -> GraphLoss {
+    /// `output` knows the levels of quantiles.
+    pub(crate) fn graph_loss(&self, output: &Output) -> GraphLoss {
         match self.loss {
             Loss::MeanSquared => GraphLoss::MeanSquared,
             Loss::Huber { delta } => GraphLoss::Huber { delta: delta as f32 },
             Loss::Pinball { quantile } => GraphLoss::Pinball { quantiles: vec![quantile as f32] },
-        }
-    }
-
-    /// The loss of one forecast: the formula that the graph averages.
-    pub(crate) fn loss_of(&self, output: f64, target: f64) -> f64 {
-        let error = target - output;
-        match self.loss {
-            Loss::MeanSquared => error * error,
-            Loss::Huber { delta } => {
-                let near = error.abs().min(delta);
-                near * (error.abs() - near / 2.0)
+            Loss::Quantiles => {
+                let levels: &[f64] = match output {
+                    Output::Quantiles { levels } => levels,
+                    Output::Point | Output::Probabilities => &[],
+                };
+                GraphLoss::Pinball { quantiles: levels.iter().map(|&q| q as f32).collect() }
             }
-            Loss::Pinball { quantile } => (quantile * error).max((quantile - 1.0) * error),
+            Loss::CrossEntropy => GraphLoss::CrossEntropy,
         }
     }
 }
@@ -140,16 +137,6 @@ mod tests {
         assert!((10..110).all(|step| rate(step + 1) < rate(step)));
         let constant = TrainingSettings { schedule: Schedule::Constant, warmup_steps: 0, ..settings };
         assert!((1..=110).all(|step| constant.learning_rate_at(step, 110) == 0.1));
-    }
-
-    #[test]
-    fn losses_are_their_formulas() {
-        let of = |loss| TrainingSettings { loss, ..Default::default() };
-        assert_eq!(of(Loss::MeanSquared).loss_of(1.0, 3.0), 4.0);
-        assert_eq!(of(Loss::Huber { delta: 1.0 }).loss_of(0.0, 0.5), 0.125);
-        assert_eq!(of(Loss::Huber { delta: 1.0 }).loss_of(3.0, 0.0), 2.5);
-        assert!((of(Loss::Pinball { quantile: 0.9 }).loss_of(0.0, 2.0) - 1.8).abs() < 1e-15);
-        assert!((of(Loss::Pinball { quantile: 0.9 }).loss_of(2.0, 0.0) - 0.2).abs() < 1e-15);
     }
 
     #[test]

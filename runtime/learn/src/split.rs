@@ -42,6 +42,25 @@ pub struct SplitRecipe {
     pub embargo_bars: u32,
 }
 
+/// How much of the end of the validation part is set apart, to calibrate on what training never saw.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CalibrationCut {
+    None,
+    /// Of the distinct times of the validation part's samples.
+    Share(f64),
+    /// What opens at this time or later.
+    From(Timestamp),
+}
+
+/// The samples that are calibrated on. Early stopping sees none of them: residuals that a model was picked by
+/// are too small, and intervals made of them too narrow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CalibrationPart {
+    pub from: Timestamp,
+    pub samples: Vec<usize>,
+}
+
 /// Indices of samples, rising in time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Split {
@@ -82,6 +101,39 @@ impl SplitRecipe {
             }
         }
         Ok(split)
+    }
+}
+
+impl Split {
+    /// Moves the end of the validation part into a part of its own, with purge and embargo between them.
+    pub fn hold_out(
+        &mut self,
+        cut: CalibrationCut,
+        embargo_bars: u32,
+        samples: &[Sample],
+        timeframe: Timeframe,
+    ) -> Result<Option<CalibrationPart>, SplitError> {
+        let from = match cut {
+            CalibrationCut::None => return Ok(None),
+            CalibrationCut::From(time) => time,
+            CalibrationCut::Share(share) => {
+                let mut times: Vec<Timestamp> = self.validation.iter().map(|&i| samples[i].time).collect();
+                times.dedup();
+                let first = (times.len() as f64 * (1.0 - share)).round() as usize;
+                times[first.min(times.len() - 1)]
+            }
+        };
+        let embargo = timeframe.nanos().saturating_mul(i64::from(embargo_bars));
+        let (before, after): (Vec<usize>, Vec<usize>) =
+            self.validation.iter().partition(|&&i| samples[i].time < from);
+        let stays = |&i: &usize| samples[i].label_until.0.saturating_add(embargo) < from.0;
+        self.validation = before.into_iter().filter(stays).collect();
+        for (part, indices) in [("validation", &self.validation), ("calibration", &after)] {
+            if indices.is_empty() {
+                return Err(SplitError::Empty { part, times: self.times });
+            }
+        }
+        Ok(Some(CalibrationPart { from, samples: after }))
     }
 }
 

@@ -10,7 +10,8 @@ use registry::{GapPolicy, LabelKind};
 
 use crate::random::Random;
 use crate::{
-    BootstrapSettings, Cut, DataRecipe, LabelRecipe, PluginUse, SplitRecipe, TrainingRecipe, TrainingSettings,
+    BootstrapSettings, CalibrationCut, Cut, DataRecipe, LabelRecipe, OutputRecipe, PluginUse, SplitRecipe,
+    TrainingRecipe, TrainingSettings,
 };
 
 pub const HOUR_NS: i64 = 3_600_000_000_000;
@@ -179,6 +180,25 @@ pub fn linear_model(window: usize, columns: usize, dropout: f32) -> Graph {
     builder.finish().unwrap()
 }
 
+/// prediction = newest row · w + b, of so many numbers.
+pub fn linear_head(window: usize, columns: usize, outputs: usize) -> Graph {
+    let mut builder = Builder::new();
+    let x = builder.input("features", Shape::batch(&[window, columns])).unwrap();
+    let newest = builder.slice(x, 1, window - 1, window).unwrap();
+    let newest = builder.reshape(newest, Shape::batch(&[columns])).unwrap();
+    let w = builder.state("w", Shape::fixed(&[columns, outputs]), Initial::Glorot, true).unwrap();
+    let b = builder.state("b", Shape::fixed(&[outputs]), Initial::Zeros, true).unwrap();
+    let y = builder.matmul(newest, w, false, false).unwrap();
+    let y = builder.add(y, b).unwrap();
+    builder.output("prediction", y).unwrap();
+    builder.finish().unwrap()
+}
+
+/// Whether many repetitions are asked for.
+pub fn full_counts() -> bool {
+    std::env::var("TEST_COUNTS").is_ok_and(|counts| counts == "full")
+}
+
 /// prediction = last state of an LSTM · w + b.
 pub fn lstm_model(window: usize, columns: usize, hidden: usize, dropout: f32) -> Graph {
     let mut builder = Builder::new();
@@ -215,7 +235,13 @@ pub fn recipe(window: u32, symbols: &[&str]) -> TrainingRecipe {
             pinned: None,
         },
         window,
-        label: LabelRecipe { kind: LabelKind::LogReturn, horizon_bars: 1, gaps: GapPolicy::Drop },
+        label: LabelRecipe {
+            kind: LabelKind::LogReturn,
+            horizon_bars: 1,
+            gaps: GapPolicy::Drop,
+            dead_band: None,
+        },
+        output: OutputRecipe { calibration: CalibrationCut::None, ..OutputRecipe::default() },
         split: SplitRecipe { cut: Cut::Fractions { validation: 0.2, test: 0.3 }, embargo_bars: 2 },
         clip: Some(10.0),
         training: TrainingSettings {

@@ -11,12 +11,14 @@ use graph::builder::DROPOUT_SEED;
 use graph::reference::initial_states;
 use graph::training::{TrainingError, training_graph};
 use graph::{Executor, Graph, Initial, Plan, PrepareError, RunError, Tensor, VerifyError, rewrite};
-use registry::Hasher;
+use registry::{Hasher, Output};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Journal};
 use crate::dataset::Dataset;
+use crate::label::LabelRecipe;
 use crate::normalise::LabelScale;
-use crate::predict::{PredictError, Predictor, check_model};
+use crate::output::{self, loss_of, push_target};
+use crate::predict::{PredictError, Predictor, check_model, width_of};
 use crate::progress::{BatchReport, EpochReport, Flow, Outline, Progress};
 use crate::random::Random;
 use crate::settings::TrainingSettings;
@@ -25,13 +27,21 @@ use crate::split::Split;
 /// What to train, on what.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
-    /// As the architecture built it: `[B, window, columns]` → "prediction" `[B, 1]`.
+    /// As the architecture built it: `[B, window, columns]` → "prediction" `[B, outputs]`.
     pub model: &'a Graph,
     /// Normalised.
     pub dataset: &'a Dataset,
     pub split: &'a Split,
     pub label: LabelScale,
+    pub target: &'a Target,
     pub settings: &'a TrainingSettings,
+}
+
+/// What the outputs are trained to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    pub label: LabelRecipe,
+    pub output: Output,
 }
 
 /// The best epoch's model, and how the run went.
@@ -111,10 +121,10 @@ impl<'a> Run<'a> {
         if let Some((key, expected)) = job.settings.problem() {
             return Err(TrainError::Setting { key, expected });
         }
-        check_model(job.model, job.dataset).map_err(TrainError::Model)?;
+        check_columns(job).map_err(TrainError::Model)?;
         let optimiser = job.settings.optimiser();
-        let graph =
-            training_graph(job.model, &job.settings.graph_loss(), &optimiser).map_err(TrainError::Graph)?;
+        let loss = job.settings.graph_loss(&job.target.output);
+        let graph = training_graph(job.model, &loss, &optimiser).map_err(TrainError::Graph)?;
         let inference = rewrite::inference(job.model).map_err(TrainError::Invalid)?;
         let samples = job.split.train.len();
         if samples == 0 || job.split.validation.is_empty() {
@@ -190,14 +200,16 @@ impl<'a> Run<'a> {
 
     /// One step on these samples: loss and gradient norm before it.
     fn step(&mut self, indices: &[usize]) -> Result<(f64, f64), TrainError> {
-        let Job { dataset, label, settings, .. } = *self.job;
+        let Job { dataset, label, target, settings, .. } = *self.job;
         self.journal.step += 1;
         self.feed.windows.clear();
         self.feed.targets.clear();
+        let mut exact = Vec::with_capacity(indices.len());
         for sample in indices.iter().map(|&i| &dataset.samples[i]) {
             self.feed.windows.extend_from_slice(dataset.window_of(sample));
-            self.feed.targets.push(label.to_output(sample.label) as f32);
+            push_target(&mut exact, &target.output, &target.label, label, sample.label);
         }
+        self.feed.targets.extend(exact.iter().map(|&x| x as f32));
         let steps = u64::from(settings.epochs_max) * u64::from(self.batches);
         let learning_rate = [settings.learning_rate_at(self.journal.step, steps) as f32];
         // 24 bits: what an f32 holds exactly.
@@ -220,13 +232,17 @@ impl<'a> Run<'a> {
     }
 
     fn validate(&mut self, weights: &[(String, Tensor)]) -> Result<f64, TrainError> {
-        let Job { dataset, split, label, settings, .. } = *self.job;
+        let Job { dataset, split, label, target, settings, .. } = *self.job;
         self.predictor.load(weights).map_err(TrainError::Validation)?;
         let outputs = self.predictor.outputs(dataset, &split.validation).map_err(TrainError::Validation)?;
-        let target = |&i: &usize| label.to_output(dataset.samples[i].label);
-        let losses =
-            split.validation.iter().zip(&outputs).map(|(i, &output)| settings.loss_of(output, target(i)));
-        Ok(losses.sum::<f64>() / split.validation.len() as f64)
+        let mut column = Vec::new();
+        let mut total = 0.0;
+        for (&i, row) in split.validation.iter().zip(outputs.chunks(self.predictor.width())) {
+            column.clear();
+            push_target(&mut column, &target.output, &target.label, label, dataset.samples[i].label);
+            total += loss_of(settings.loss, &target.output, row, &column);
+        }
+        Ok(total / split.validation.len() as f64)
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -290,6 +306,20 @@ impl Feed {
     }
 }
 
+/// That the model takes the windows, and gives as many numbers as the output has.
+fn check_columns(job: &Job<'_>) -> Result<(), String> {
+    let Target { label, output } = job.target;
+    let found = width_of(job.model, check_model(job.model, job.dataset)?)?;
+    let expected = output::columns(output, label);
+    if found == expected {
+        return Ok(());
+    }
+    let name = output.name();
+    Err(format!(
+        "the model's prediction is [B, {found}]; the output {name} of this label needs [B, {expected}]"
+    ))
+}
+
 /// That a checkpoint holds every state of the graph, so that none starts anew unnoticed.
 fn check_names(graph: &Graph, states: &[(String, Tensor)]) -> Result<(), TrainError> {
     match graph.states.iter().find(|state| !states.iter().any(|(name, _)| *name == state.name)) {
@@ -303,7 +333,7 @@ fn check_names(graph: &Graph, states: &[(String, Tensor)]) -> Result<(), TrainEr
 /// Of all that decides the bits of the run, but the executor.
 fn fingerprint(job: &Job<'_>) -> String {
     let mut hasher = Hasher::new();
-    hasher.update(format!("{:?}\n{:?}\n", job.settings, job.label).as_bytes());
+    hasher.update(format!("{:?}\n{:?}\n{:?}\n", job.settings, job.label, job.target).as_bytes());
     hasher.update(format!("{:?}\n", job.model).as_bytes());
     for part in [&job.split.train, &job.split.validation] {
         hasher.update(&(part.len() as u64).to_le_bytes());

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::digest::{is_digest, names_fingerprint};
 use crate::folder::MODEL_FILE;
-use crate::manifest::{Data, Loss, Manifest, ManifestError, Range, Training};
+use crate::manifest::{Data, LabelKind, Loss, Manifest, ManifestError, Output, Range, Training};
 use crate::metrics::{Interval, Metrics, Scores};
 use crate::name::{is_file_name, is_model_name};
 
@@ -17,10 +17,20 @@ pub const OUTPUTS_MAX: u32 = 256;
 pub const HORIZON_BARS_MAX: u32 = 100_000;
 pub const SYMBOLS_MAX: usize = 10_000;
 pub const FILES_MAX: usize = 16;
+/// Levels of a quantile output.
+pub const LEVELS_MAX: usize = 99;
 /// TOML's integers have 63 bits.
 pub const SEED_MAX: u64 = i64::MAX as u64;
 
-type Check = Result<(), ManifestError>;
+/// Whether a quantile output can have these levels.
+pub fn are_levels(levels: &[f64]) -> bool {
+    (1..=LEVELS_MAX).contains(&levels.len())
+        && levels.iter().all(|&q| q > 0.0 && q < 1.0)
+        && levels.is_sorted_by(|a, b| a < b)
+        && levels.contains(&0.5)
+}
+
+pub(crate) type Check = Result<(), ManifestError>;
 
 impl Manifest {
     /// Names the first key whose value can't be, and what to set it to.
@@ -39,9 +49,11 @@ impl Manifest {
         self.check_features()?;
         self.check_input()?;
         self.check_label()?;
+        self.check_output()?;
         self.data.check()?;
         self.training.check()?;
         self.metrics.check()?;
+        self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(self.label.kind))?;
         positive("serving.device_tolerance", self.serving.device_tolerance)?;
         if let Some(error) = self.serving.precision_error {
             not_negative("serving.precision_error", error)?;
@@ -103,8 +115,58 @@ impl Manifest {
             label.horizon_bars,
             "1 to 100000",
         )?;
+        if let Some(band) = label.dead_band {
+            positive("label.dead_band", band)?;
+            let fits = label.kind == LabelKind::Direction;
+            ensure(fits, "label.dead_band", band, "nothing: only a direction has a dead band")?;
+        }
         finite("label.mean", label.mean)?;
         positive("label.scale", label.scale)
+    }
+
+    /// That label, output, loss and the number of columns go together.
+    fn check_output(&self) -> Check {
+        let (kind, outputs) = (self.label.kind, self.input.outputs);
+        let is_direction = kind == LabelKind::Direction;
+        let (fits, expected) = match &self.output {
+            Output::Point | Output::Quantiles { .. } => {
+                (!is_direction, "\"probabilities\", the output of a direction")
+            }
+            Output::Probabilities => {
+                (is_direction, "\"point\" or \"quantiles\": only a direction has classes")
+            }
+        };
+        ensure(fits, "output.kind", quoted(self.output.name()), expected)?;
+        let (loss, expected) = match (&self.output, self.training.loss) {
+            (Output::Point, Loss::MeanSquared | Loss::Huber { .. } | Loss::Pinball { .. }) => (true, ""),
+            (Output::Point, Loss::Quantiles | Loss::CrossEntropy) => {
+                (false, "mean_squared, huber or pinball, the losses of a point")
+            }
+            (Output::Quantiles { .. }, loss) => {
+                (loss == Loss::Quantiles, "quantiles, the loss of output.levels")
+            }
+            (Output::Probabilities, loss) => {
+                (loss == Loss::CrossEntropy, "cross_entropy, the loss of classes")
+            }
+        };
+        ensure(loss, "training.loss.kind", format!("{:?}", self.training.loss), expected)?;
+        match &self.output {
+            Output::Point => Ok(()),
+            Output::Quantiles { levels } => {
+                ensure(
+                    are_levels(levels),
+                    "output.levels",
+                    format!("{levels:?}"),
+                    "1 to 99 rising levels between 0 and 1, with 0.5 among them",
+                )?;
+                let fits = outputs as usize == levels.len();
+                ensure(fits, "input.outputs", outputs, "the number of output.levels")
+            }
+            Output::Probabilities => {
+                let classes = if self.label.dead_band.is_some() { 3 } else { 2 };
+                ensure(outputs == classes, "input.outputs", outputs, "2, or 3 with label.dead_band")
+            }
+        }
     }
 
     fn check_files(&self) -> Check {
@@ -157,6 +219,7 @@ impl Data {
         digest("data.digest", &self.digest)?;
         range("data.train", &self.train)?;
         range("data.validation", &self.validation)?;
+        self.calibration.as_ref().map_or(Ok(()), |part| range("data.calibration", part))?;
         range("data.test", &self.test)
     }
 }
@@ -178,6 +241,7 @@ impl Training {
             Loss::MeanSquared => {}
             Loss::Huber { delta } => positive("training.loss.delta", delta)?,
             Loss::Pinball { quantile } => share("training.loss.quantile", quantile)?,
+            Loss::Quantiles | Loss::CrossEntropy => {}
         }
         self.check_curves()
     }
@@ -279,23 +343,23 @@ fn digest(key: &str, text: &str) -> Check {
     ensure(is_digest(text), key, quoted(text), "a SHA-256 of 64 lower-case hex digits")
 }
 
-fn finite(key: &str, x: f64) -> Check {
+pub(crate) fn finite(key: &str, x: f64) -> Check {
     ensure(x.is_finite(), key, x, "a finite number")
 }
 
-fn positive(key: &str, x: f64) -> Check {
+pub(crate) fn positive(key: &str, x: f64) -> Check {
     ensure(x.is_finite() && x > 0.0, key, x, "a finite number above zero")
 }
 
-fn not_negative(key: &str, x: f64) -> Check {
+pub(crate) fn not_negative(key: &str, x: f64) -> Check {
     ensure(x.is_finite() && x >= 0.0, key, x, "a finite number, zero or more")
 }
 
-fn share(key: &str, x: f64) -> Check {
+pub(crate) fn share(key: &str, x: f64) -> Check {
     ensure(x > 0.0 && x < 1.0, key, x, "a number between 0 and 1, both excluded")
 }
 
-fn ensure(holds: bool, key: &str, found: impl Display, expected: &'static str) -> Check {
+pub(crate) fn ensure(holds: bool, key: &str, found: impl Display, expected: &'static str) -> Check {
     if holds {
         Ok(())
     } else {

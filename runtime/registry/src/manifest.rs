@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::Calibration;
 use crate::metrics::Metrics;
 
 /// The version of this format.
@@ -28,9 +29,15 @@ pub struct Manifest {
     pub input: Input,
     pub normaliser: Normaliser,
     pub label: Label,
+    /// Absent in older manifests: a point.
+    #[serde(default, skip_serializing_if = "Output::is_point")]
+    pub output: Output,
     pub data: Data,
     pub training: Training,
     pub metrics: Metrics,
+    /// Absent: replies have neither a confidence nor an interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     pub serving: Serving,
     /// The folder's other files and their digests; `model.onnx` is always among them.
     pub files: BTreeMap<String, String>,
@@ -83,13 +90,16 @@ pub struct Normaliser {
     pub scale: Vec<f64>,
 }
 
-/// What is predicted: prediction = output · scale + mean.
+/// What is predicted: prediction = output · scale + mean, but for the probabilities of classes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Label {
     pub kind: LabelKind,
     pub horizon_bars: u32,
     pub gaps: GapPolicy,
+    /// Of a direction: a log return that is no further from zero is flat. Absent: there is no flat class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_band: Option<f64>,
     pub mean: f64,
     pub scale: f64,
 }
@@ -101,6 +111,9 @@ pub enum LabelKind {
     LogReturn,
     /// √Σ r² over the next h bars, with r the log return of a bar.
     RealisedVolatility,
+    /// The class of ln(close\[t+h\] / close\[t\]): 1 up, −1 down, 0 flat (within the dead band). Without a dead band
+    /// a return of zero is down.
+    Direction,
 }
 
 impl LabelKind {
@@ -108,6 +121,34 @@ impl LabelKind {
         match self {
             LabelKind::LogReturn => "log_return",
             LabelKind::RealisedVolatility => "realised_volatility",
+            LabelKind::Direction => "direction",
+        }
+    }
+}
+
+/// What the graph's outputs are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Output {
+    /// The label itself.
+    #[default]
+    Point,
+    /// Quantiles of the label at these levels, rising, 0.5 among them.
+    Quantiles { levels: Vec<f64> },
+    /// Logits of a direction's classes: down, flat (with a dead band), up.
+    Probabilities,
+}
+
+impl Output {
+    pub fn is_point(&self) -> bool {
+        matches!(self, Output::Point)
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Output::Point => "point",
+            Output::Quantiles { .. } => "quantiles",
+            Output::Probabilities => "probabilities",
         }
     }
 }
@@ -139,6 +180,9 @@ pub struct Data {
     pub embargo_bars: u32,
     pub train: Range,
     pub validation: Range,
+    /// The end of the validation part, set apart: nothing is trained or stopped by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Range>,
     pub test: Range,
 }
 
@@ -196,6 +240,10 @@ pub enum Loss {
     Pinball {
         quantile: f64,
     },
+    /// The mean of the pinball losses at `output.levels`.
+    Quantiles,
+    /// Of the classes' logits.
+    CrossEntropy,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

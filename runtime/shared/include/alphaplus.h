@@ -12,15 +12,15 @@
  * C11 or C++11, Linux, x86_64 and aarch64, nothing to link. A reader may be used by many threads at once. Nothing here
  * allocates; a read is a memory read and one look at the clock, and a system call only when the writer is late.
  *
- * The file, version 1; this is the one place that describes it, and the offsets below are compared with the writer's
+ * The file, version 2 (1 had no confidence and no interval); this is the one place that describes it, and the offsets below are compared with the writer's
  * when it is built. Everything is a little-endian word of 8 bytes unless said, times are ns since 1970.
  *
  *     header             256 bytes, then `slots` slots of 384 bytes each
  *
  *     A slot belongs to one stream and model from the moment that `used` counts it and is never given to another.
- *     Its key (symbol, timeframe, model) doesn't change. Words 0 to 19 are under the slot's sequence lock: `sequence` is
+ *     Its key (symbol, timeframe, model) doesn't change. Words 0 to 23 are under the slot's sequence lock: `sequence` is
  *     odd while they are written and grows by 2 with each change. `check` folds them for readers whose language has
- *     no memory fences: c = sequence; then for each of words 1 to 18: c = (rotl(c, 5) ^ word) * ALPHAPLUS_FOLD mod 2^64.
+ *     no memory fences: c = sequence; then for each of words 1 to 22: c = (rotl(c, 5) ^ word) * ALPHAPLUS_FOLD mod 2^64.
  *
  *     A file is never changed in its size or given to another writer: a restarted appliance puts a new file in its
  *     place and marks the old one closed. On ALPHAPLUS_CLOSED or ALPHAPLUS_DEAD: close, and open again.
@@ -37,7 +37,7 @@
 
 /* The bytes "ALPHASHM". */
 #define ALPHAPLUS_MAGIC 5568792479094819905
-#define ALPHAPLUS_VERSION 1
+#define ALPHAPLUS_VERSION 2
 #define ALPHAPLUS_HEADER_BYTES 256
 #define ALPHAPLUS_SLOT_BYTES 384
 #define ALPHAPLUS_SLOTS_MAX 4194304
@@ -86,7 +86,11 @@
 #define ALPHAPLUS_AT_FLAGS 104 /* 1 provisional, 2 recovered, 4 revised */
 #define ALPHAPLUS_AT_CAUSE 112 /* of an abstention: 1 the plugin, 2 not a finite number */
 #define ALPHAPLUS_AT_LABEL 120 /* 32 bytes, padded with 0 */
-#define ALPHAPLUS_AT_CHECK 152
+#define ALPHAPLUS_AT_CONFIDENCE 152 /* f64, 0 to 1; NaN, as the next three: the model isn't calibrated */
+#define ALPHAPLUS_AT_LOW 160 /* f64, of the interval, in the unit of the value */
+#define ALPHAPLUS_AT_HIGH 168 /* f64 */
+#define ALPHAPLUS_AT_LEVEL 176 /* f64, the share of realised values that such intervals are to hold */
+#define ALPHAPLUS_AT_CHECK 184
 #define ALPHAPLUS_AT_LENGTHS 192 /* u8 each: symbol, timeframe, model */
 #define ALPHAPLUS_AT_TIMEFRAME_SECONDS 200
 #define ALPHAPLUS_AT_TIMEFRAME 208 /* 16 bytes */
@@ -153,6 +157,7 @@ typedef struct {
     int64_t valid_until_ns, made_at_ns, open_time_ns, close_time_ns;
     uint64_t horizon_bars, have, need, revision, flags, cause;
     char label[33];
+    double confidence, low, high, level; /* NaN: the model isn't calibrated */
 } alphaplus_snapshot;
 
 static inline uint64_t alphaplus_word(const alphaplus_reader *reader, size_t at) {
@@ -340,6 +345,10 @@ static inline alphaplus_result alphaplus_read(const alphaplus_reader *reader, ui
             out->cause = words[ALPHAPLUS_AT_CAUSE / 8];
             memcpy(out->label, &words[ALPHAPLUS_AT_LABEL / 8], 32);
             out->label[32] = 0;
+            memcpy(&out->confidence, &words[ALPHAPLUS_AT_CONFIDENCE / 8], 8);
+            memcpy(&out->low, &words[ALPHAPLUS_AT_LOW / 8], 8);
+            memcpy(&out->high, &words[ALPHAPLUS_AT_HIGH / 8], 8);
+            memcpy(&out->level, &words[ALPHAPLUS_AT_LEVEL / 8], 8);
             return out->state > ALPHAPLUS_QUARANTINED ? ALPHAPLUS_FOREIGN : ALPHAPLUS_OK;
         }
     }

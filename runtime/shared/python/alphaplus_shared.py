@@ -20,7 +20,7 @@ import time
 from typing import NamedTuple, Optional
 
 MAGIC = 5568792479094819905
-VERSION = 1
+VERSION = 2
 HEADER_BYTES = 256
 SLOT_BYTES = 384
 SLOTS_MAX = 4194304
@@ -50,8 +50,8 @@ EMPTY, PREDICTION, WARMING, ABSTAINED, QUARANTINED = range(5)
 ATTEMPTS = 1000
 
 _U64 = (1 << 64) - 1
-_LOCKED = struct.Struct("<20Q")
-_FIELDS = struct.Struct("<8x3Qd4q6Q32s8x")
+_LOCKED = struct.Struct("<24Q")
+_FIELDS = struct.Struct("<8x3Qd4q6Q32s4d8x")
 
 
 class Error(Exception):
@@ -100,6 +100,11 @@ class Snapshot(NamedTuple):
     flags: int
     cause: int
     label: str
+    # NaN: the model isn't calibrated.
+    confidence: float
+    low: float
+    high: float
+    level: float
 
 
 class Reader:
@@ -184,13 +189,13 @@ class Reader:
             words = _LOCKED.unpack(data)
             # There are no memory fences here: the fold tells whether the words belong together.
             fold = before
-            for word in words[1:19]:
+            for word in words[1:23]:
                 fold = ((((fold << 5) | (fold >> 59)) & _U64) ^ word) * FOLD & _U64
             if words[0] != before or self._word(base) != before:
                 continue
-            if before == 0 and words[19] == 0:
+            if before == 0 and words[23] == 0:
                 fold = 0  # never written
-            if fold == words[19]:
+            if fold == words[23]:
                 return self._snapshot(data)
         if self._gone():
             raise Dead("the appliance is gone: it ended in the middle of a write")
@@ -201,7 +206,8 @@ class Reader:
         fields = _FIELDS.unpack(data)
         if fields[0] > QUARANTINED:
             raise Foreign("a slot in the file is damaged")
-        return Snapshot(*fields[:-1], fields[-1].rstrip(b"\0").decode("utf-8", "replace"))
+        label = fields[14].rstrip(b"\0").decode("utf-8", "replace")
+        return Snapshot(*fields[:14], label, *fields[15:])
 
     def check_alive(self) -> None:
         """Raises Closed or Dead."""

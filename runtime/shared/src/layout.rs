@@ -53,7 +53,7 @@ macro_rules! same_in_c {
 same_in_c! {
     MAGIC: u64 = u64::from_le_bytes(*b"ALPHASHM"), "MAGIC";
     /// Of the layout: readers refuse others.
-    VERSION: u32 = 1, "VERSION";
+    VERSION: u32 = 2, "VERSION";
     HEADER_BYTES: usize = 256, "HEADER_BYTES";
     SLOT_BYTES: usize = 384, "SLOT_BYTES";
     /// No file has more slots.
@@ -118,7 +118,11 @@ pub mod slot {
         FLAGS: usize = 104, "AT_FLAGS";
         CAUSE: usize = 112, "AT_CAUSE";
         LABEL: usize = 120, "AT_LABEL";
-        CHECK: usize = 152, "AT_CHECK";
+        CONFIDENCE: usize = 152, "AT_CONFIDENCE";
+        LOW: usize = 160, "AT_LOW";
+        HIGH: usize = 168, "AT_HIGH";
+        LEVEL: usize = 176, "AT_LEVEL";
+        CHECK: usize = 184, "AT_CHECK";
         LENGTHS: usize = 192, "AT_LENGTHS";
         TIMEFRAME_SECONDS: usize = 200, "AT_TIMEFRAME_SECONDS";
         TIMEFRAME: usize = 208, "AT_TIMEFRAME";
@@ -135,7 +139,7 @@ pub const KEY_WORDS: usize = (SLOT_BYTES - slot::LENGTHS) / 8;
 pub const SYMBOL_BYTES_MAX: usize = slot::MODEL - slot::SYMBOL;
 pub const TIMEFRAME_BYTES_MAX: usize = slot::SYMBOL - slot::TIMEFRAME;
 pub const MODEL_BYTES_MAX: usize = SLOT_BYTES - slot::MODEL;
-pub const LABEL_BYTES_MAX: usize = slot::CHECK - slot::LABEL;
+pub const LABEL_BYTES_MAX: usize = slot::CONFIDENCE - slot::LABEL;
 
 // Slots and the parts of the header that change apart begin cache lines of their own.
 const _: () = assert!(HEADER_BYTES.is_multiple_of(64) && SLOT_BYTES.is_multiple_of(64));

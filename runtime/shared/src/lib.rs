@@ -31,7 +31,7 @@ pub use layout::{
     VERSION,
 };
 pub use reader::{About, Key, Reader};
-pub use snapshot::{Cause, Label, Name, Slot, Snapshot, State, flag};
+pub use snapshot::{Cause, Label, Name, Slot, Snapshot, State, Uncertainty, flag};
 pub use writer::{Clock, Options, Writer};
 
 #[cfg(test)]

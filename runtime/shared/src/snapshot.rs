@@ -57,6 +57,20 @@ pub struct Snapshot {
     pub flags: u64,
     pub cause: Cause,
     pub label: Label,
+    /// `None`: the model isn't calibrated, or there is no prediction.
+    pub uncertainty: Option<Uncertainty>,
+}
+
+/// How sure a prediction is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Uncertainty {
+    /// The probability of what replies name as `confidence_of`.
+    pub confidence: f64,
+    /// The interval, in the unit of the value.
+    pub low: f64,
+    pub high: f64,
+    /// The share of realised values that such intervals are to hold.
+    pub level: f64,
 }
 
 /// Text of at most `N` bytes, held in place.
@@ -130,6 +144,10 @@ impl Snapshot {
         for (i, word) in words_of(&self.label.bytes).enumerate() {
             set(slot::LABEL + 8 * i, word);
         }
+        let numbers = self.uncertainty.map_or([f64::NAN; 4], |u| [u.confidence, u.low, u.high, u.level]);
+        for (at, number) in [slot::CONFIDENCE, slot::LOW, slot::HIGH, slot::LEVEL].into_iter().zip(numbers) {
+            set(at, number.to_bits());
+        }
         let check = fold(sequence, &words[1..slot::CHECK / 8]);
         words[slot::CHECK / 8] = check;
         words
@@ -173,8 +191,17 @@ impl Snapshot {
             flags: get(slot::FLAGS),
             cause,
             label: Name::from_bytes(&label[..length])?,
+            uncertainty: uncertainty(words),
         })
     }
+}
+
+fn uncertainty(words: &Words) -> Option<Uncertainty> {
+    let number = |at: usize| f64::from_bits(words[at / 8]);
+    let confidence = number(slot::CONFIDENCE);
+    let (low, high, level) = (number(slot::LOW), number(slot::HIGH), number(slot::LEVEL));
+    // A slot that nothing was written to holds zeros: no level.
+    (confidence.is_finite() && level > 0.0).then_some(Uncertainty { confidence, low, high, level })
 }
 
 /// Bytes as the words that hold them; their number is a multiple of 8.

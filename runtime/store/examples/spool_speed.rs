@@ -207,5 +207,6 @@ fn prediction(n: u64) -> Record {
         recovered: false,
         revised: false,
         device: "cpu".to_owned(),
+        uncertainty: None,
     })
 }

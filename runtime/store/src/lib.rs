@@ -28,6 +28,7 @@ mod frame;
 mod log;
 mod probe;
 mod reader;
+mod realised;
 mod record;
 mod recover;
 mod repair;
@@ -46,10 +47,11 @@ pub use folder::{FolderReader, read_folder};
 pub use log::{SpoolHandle, SpoolStats};
 pub use probe::{SyncTimes, disk_sync_time};
 pub use reader::{Entry, Reader};
+pub use realised::{RESOLVER_STATE_BYTES_MAX, Realised, RealisedRecord, RealisedValue};
 pub use record::{
     BarRecord, DEVICE_BYTES_MAX, GapReason, GapRecord, MODEL_NAME_BYTES_MAX, MODEL_VERSION_BYTES_MAX,
     ModelName, Outcome, PredictionRecord, REASON_BYTES_MAX, Record, STATE_BYTES_MAX, SnapshotRecord,
-    VALUES_MAX,
+    Uncertainty, VALUES_MAX,
 };
 pub use recover::{Quarantined, Recovery};
 pub use retain::Retained;

@@ -1,4 +1,4 @@
-//! What the spool holds: bars, predictions, snapshots and gaps, with their versioned binary form.
+//! What the spool holds: bars, predictions, their outcomes, snapshots and gaps, with their versioned binary form.
 //!
 //! All integers are little-endian, a `text` is one length byte and UTF-8, floats are their bits.
 //!
@@ -8,9 +8,15 @@
 //! Prediction 1  seq u64 | made_at i64 | open_time i64 | revision u32 | flags u8 (1 recovered, 2 revised)
 //!               | model_digest 32 | symbol text | timeframe_seconds u32 | name text | version text | device text
 //!               | 0 u8, count u16, count x f32   or   1 u8, code u16, text
+//! Prediction 2  as 1, then confidence low high level 4 x f32
 //! Snapshot 1    bar_position u64 | features_digest 32 | symbol text | timeframe_seconds u32
 //!               | name text | version text | length u32 | state
 //! Gap 1         from_position u64 | to_position u64 | reason u8 | at i64
+//! Realised 1    seq u64 | revision u32 | open_time i64 | due_open_time i64 | written_at i64 | model_digest 32
+//!               | symbol text | timeframe_seconds u32 | name text | version text
+//!               | 0 u8, flags u8 (1 naive, 2 interval, 4 covered, 8 right, 16 confidence), predicted realised 2 x f64,
+//!                 [naive f64], [confidence f32]   or   1 u8 (gap)   or   2 u8 (lost)
+//!               | length u16 | state
 //! ```
 //!
 //! A changed form gets the next version; every version that was ever released stays readable.
@@ -19,6 +25,7 @@ use market::{Bar, StreamKey, Symbol, Timeframe, Timestamp};
 
 use crate::codec::{Fields, put_f64, put_i64, put_text, put_u8, put_u16, put_u32, put_u64};
 use crate::error::RecordError;
+use crate::realised::RealisedRecord;
 
 pub const SYMBOL_BYTES_MAX: usize = 32;
 pub const MODEL_NAME_BYTES_MAX: usize = 64;
@@ -36,6 +43,8 @@ pub enum Record {
     Prediction(PredictionRecord),
     Snapshot(SnapshotRecord),
     Gap(GapRecord),
+    /// What became of a prediction.
+    Realised(RealisedRecord),
 }
 
 /// A bar as it was taken in.
@@ -71,6 +80,20 @@ pub struct PredictionRecord {
     /// Made again because its bar was revised.
     pub revised: bool,
     pub device: String,
+    /// With which it was shown; `None`: the model has no calibration, or there is no value.
+    pub uncertainty: Option<Uncertainty>,
+}
+
+/// How sure a prediction is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Uncertainty {
+    /// The probability, 0 to 1, of what the model's confidence is about.
+    pub confidence: f32,
+    /// The interval, in the label's unit.
+    pub low: f32,
+    pub high: f32,
+    /// The share of realised values that such intervals are to cover.
+    pub level: f32,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -116,6 +139,7 @@ const BAR: u8 = 1;
 const PREDICTION: u8 = 2;
 const SNAPSHOT: u8 = 3;
 const GAP: u8 = 4;
+const REALISED: u8 = 5;
 
 const BACKFILL: u8 = 1;
 const FINAL: u8 = 2;
@@ -129,20 +153,23 @@ impl Record {
             Record::Prediction(_) => PREDICTION,
             Record::Snapshot(_) => SNAPSHOT,
             Record::Gap(_) => GAP,
+            Record::Realised(_) => REALISED,
         }
     }
 
     /// The version that [`encode`](Record::encode) writes.
     pub(crate) fn version(&self) -> u8 {
         match self {
-            Record::Bar(_) | Record::Prediction(_) | Record::Snapshot(_) | Record::Gap(_) => 1,
+            Record::Prediction(PredictionRecord { uncertainty: Some(_), .. }) => 2,
+            Record::Prediction(_) => 1,
+            Record::Bar(_) | Record::Snapshot(_) | Record::Gap(_) | Record::Realised(_) => 1,
         }
     }
 
     pub(crate) fn prediction_seq(&self) -> Option<u64> {
         match self {
             Record::Prediction(prediction) => Some(prediction.seq),
-            Record::Bar(_) | Record::Snapshot(_) | Record::Gap(_) => None,
+            Record::Bar(_) | Record::Snapshot(_) | Record::Gap(_) | Record::Realised(_) => None,
         }
     }
 
@@ -153,6 +180,7 @@ impl Record {
             Record::Prediction(prediction) => prediction.encode(out),
             Record::Snapshot(snapshot) => snapshot.encode(out),
             Record::Gap(gap) => gap.encode(out),
+            Record::Realised(realised) => realised.encode(out),
         }
     }
 
@@ -161,10 +189,11 @@ impl Record {
         let mut fields = Fields::new(payload);
         let record = match (kind, version) {
             (BAR, 1) => Record::Bar(BarRecord::decode(&mut fields)?),
-            (PREDICTION, 1) => Record::Prediction(PredictionRecord::decode(&mut fields)?),
+            (PREDICTION, 1 | 2) => Record::Prediction(PredictionRecord::decode(&mut fields, version)?),
             (SNAPSHOT, 1) => Record::Snapshot(SnapshotRecord::decode(&mut fields)?),
             (GAP, 1) => Record::Gap(GapRecord::decode(&mut fields)?),
-            (BAR | PREDICTION | SNAPSHOT | GAP, _) => {
+            (REALISED, 1) => Record::Realised(RealisedRecord::decode(&mut fields)?),
+            (BAR | PREDICTION | SNAPSHOT | GAP | REALISED, _) => {
                 return Err(RecordError::UnknownVersion { kind, version });
             }
             _ => return Err(RecordError::UnknownKind { kind }),
@@ -258,10 +287,13 @@ impl PredictionRecord {
                 put_text(out, "abstention text", text, REASON_BYTES_MAX)?;
             }
         }
+        if let Some(Uncertainty { confidence, low, high, level }) = self.uncertainty {
+            [confidence, low, high, level].iter().for_each(|x| put_u32(out, x.to_bits()));
+        }
         Ok(())
     }
 
-    fn decode(fields: &mut Fields) -> Result<Self, RecordError> {
+    fn decode(fields: &mut Fields, version: u8) -> Result<Self, RecordError> {
         let seq = fields.u64()?;
         let made_at = Timestamp(fields.i64()?);
         let open_time = Timestamp(fields.i64()?);
@@ -279,7 +311,15 @@ impl PredictionRecord {
             model: take_model(fields)?,
             device: fields.text("device", DEVICE_BYTES_MAX)?.to_owned(),
             outcome: Outcome::decode(fields)?,
+            uncertainty: if version == 1 { None } else { Some(Uncertainty::decode(fields)?) },
         })
+    }
+}
+
+impl Uncertainty {
+    fn decode(fields: &mut Fields) -> Result<Self, RecordError> {
+        let mut number = || fields.u32().map(f32::from_bits);
+        Ok(Uncertainty { confidence: number()?, low: number()?, high: number()?, level: number()? })
     }
 }
 
@@ -372,36 +412,36 @@ impl GapRecord {
     }
 }
 
-fn put_key(out: &mut Vec<u8>, key: &StreamKey) -> Result<(), RecordError> {
+pub(crate) fn put_key(out: &mut Vec<u8>, key: &StreamKey) -> Result<(), RecordError> {
     put_text(out, "symbol", key.symbol.as_str(), SYMBOL_BYTES_MAX)?;
     put_u32(out, key.timeframe.seconds());
     Ok(())
 }
 
-fn take_key(fields: &mut Fields) -> Result<StreamKey, RecordError> {
+pub(crate) fn take_key(fields: &mut Fields) -> Result<StreamKey, RecordError> {
     let symbol = Symbol::new(fields.text("symbol", SYMBOL_BYTES_MAX)?).map_err(RecordError::Bar)?;
     let timeframe =
         Timeframe::from_seconds(fields.u32()?).ok_or(RecordError::Malformed { field: "timeframe" })?;
     Ok(StreamKey { symbol, timeframe })
 }
 
-fn put_model(out: &mut Vec<u8>, model: &ModelName) -> Result<(), RecordError> {
+pub(crate) fn put_model(out: &mut Vec<u8>, model: &ModelName) -> Result<(), RecordError> {
     put_text(out, "model name", &model.name, MODEL_NAME_BYTES_MAX)?;
     put_text(out, "model version", &model.version, MODEL_VERSION_BYTES_MAX)
 }
 
-fn take_model(fields: &mut Fields) -> Result<ModelName, RecordError> {
+pub(crate) fn take_model(fields: &mut Fields) -> Result<ModelName, RecordError> {
     Ok(ModelName {
         name: fields.text("model name", MODEL_NAME_BYTES_MAX)?.to_owned(),
         version: fields.text("model version", MODEL_VERSION_BYTES_MAX)?.to_owned(),
     })
 }
 
-fn flag(set: bool, bit: u8) -> u8 {
+pub(crate) fn flag(set: bool, bit: u8) -> u8 {
     if set { bit } else { 0 }
 }
 
-fn flags(fields: &mut Fields, known: u8) -> Result<u8, RecordError> {
+pub(crate) fn flags(fields: &mut Fields, known: u8) -> Result<u8, RecordError> {
     let flags = fields.u8()?;
     if flags & !known == 0 { Ok(flags) } else { Err(RecordError::Malformed { field: "flags" }) }
 }

@@ -135,9 +135,11 @@ pub fn setup(spec: &ModelSpec) -> Setup {
             kind: LabelKind::LogReturn,
             horizon_bars: 1,
             gaps: registry::GapPolicy::Drop,
+            dead_band: None,
             mean: 0.0,
             scale: 1.0,
         },
+        output: registry::Output::Point,
         data: registry::Data {
             description: "none: random weights".into(),
             symbols: vec!["A".into()],
@@ -149,6 +151,7 @@ pub fn setup(spec: &ModelSpec) -> Setup {
             embargo_bars: 0,
             train: range(day[0], day[1]),
             validation: range(day[1], day[2]),
+            calibration: None,
             test: range(day[2], day[3]),
         },
         training: registry::Training {
@@ -183,6 +186,7 @@ pub fn setup(spec: &ModelSpec) -> Setup {
             naive: scores(),
             ridge: scores(),
         },
+        calibration: None,
         serving: registry::Serving {
             sliding: registry::Sliding::Exact,
             device_tolerance: 1e-4,

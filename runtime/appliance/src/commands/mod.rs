@@ -6,6 +6,7 @@ mod doctor;
 mod evaluate;
 mod explain;
 mod models;
+mod outcomes;
 mod plugin;
 mod predict;
 mod replay;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> Result<(), String> {
         Command::Plugin(command) => plugin::run(&settings, &command),
         Command::Models(command) => models::run(&settings, &command),
         Command::Bench(args) => bench::run(&settings, &args),
+        Command::Outcomes(args) => outcomes::run(&settings, &args),
         Command::Shared(args) => shared_memory::run(&settings, &args),
         Command::Doctor => doctor::run(&settings),
     }

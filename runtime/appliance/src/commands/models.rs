@@ -1,6 +1,8 @@
 //! `alphaplus models ls|show|store-as`.
 
 use graph::GraphCodec;
+use learn::reading::Reading;
+use registry::{Calibration, Output, Reliability, ReliabilityBin};
 
 use crate::cli::{self, Models, StoreAs};
 use crate::config::Settings;
@@ -100,7 +102,13 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
     let m = &folder.manifest;
     println!("model         {}/{}, trained {}", m.name, m.version, m.created_at);
     println!("folder        {}", folder.path.display());
-    println!("predicts      {} over {} bars", m.label.kind.name(), m.label.horizon_bars);
+    let band = m.label.dead_band.map_or(String::new(), |band| format!(", flat within {band}"));
+    println!("predicts      {} over {} bars{band}", m.label.kind.name(), m.label.horizon_bars);
+    let levels = match &m.output {
+        Output::Quantiles { levels } => format!(" {levels:?}"),
+        Output::Point | Output::Probabilities => String::new(),
+    };
+    println!("output        {}{levels}", m.output.name());
     println!("architecture  {} {}", m.architecture.plugin, m.architecture.hyper);
     println!(
         "features      {} ({} columns, warm-up {})",
@@ -116,9 +124,13 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
         m.data.symbols.join(", "),
         m.data.timeframe
     );
-    for (name, range) in
-        [("train", &m.data.train), ("validation", &m.data.validation), ("test", &m.data.test)]
-    {
+    let parts = [
+        ("train", Some(&m.data.train)),
+        ("validation", Some(&m.data.validation)),
+        ("calibration", m.data.calibration.as_ref()),
+        ("test", Some(&m.data.test)),
+    ];
+    for (name, range) in parts.iter().filter_map(|(name, range)| Some((name, (*range)?))) {
         println!("  {name:<11} {} to {} ({} samples)", range.from, range.until, range.samples);
     }
     println!(
@@ -132,6 +144,10 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
             .skill
             .map_or(String::new(), |i| format!("  skill {:.4} [{:.4}, {:.4}]", i.value, i.low, i.high));
         println!("{name:<13} RMSE {:.5e}  MAE {:.5e}  MASE {:.4}{skill}", s.rmse, s.mae, s.mase);
+    }
+    match &m.calibration {
+        Some(calibration) => println!("{}", calibrated(&Reading::from_manifest(m), calibration)),
+        None => println!("not calibrated: its replies have neither confidence nor interval"),
     }
     if let Some(error) = m.serving.precision_error {
         println!("stored as     {}, up to {error:.2e} from f32", precision::of(m.serving.precision));
@@ -151,4 +167,24 @@ pub fn curve(values: &[f64]) -> String {
         (Some(first), Some(last)) => format!("{first:.5} {line} {last:.5}"),
         _ => "–".into(),
     }
+}
+
+/// How the interval and the confidence did on the test part.
+pub fn calibrated(reading: &Reading, calibration: &Calibration) -> String {
+    let Reliability { coverage, coverage_adaptive, width, width_adaptive, .. } = calibration.test;
+    let Reliability { samples, confidence, right, brier, calibration_error, .. } = calibration.test;
+    let percent = calibration.level * 100.0;
+    let mut text = format!(
+        "calibrated on {} samples, measured on the test part's {samples}:\n\
+         {percent} % interval   split: covers {coverage:.4}, mean width {width:.4e}; adaptive: covers \
+         {coverage_adaptive:.4}, mean width {width_adaptive:.4e}\n\
+         confidence      that {}\n                mean {confidence:.4}, right {right:.4}, Brier score {brier:.4}, \
+         calibration error {calibration_error:.4}\nconfidence -> right:",
+        calibration.samples,
+        reading.confidence_of(),
+    );
+    for ReliabilityBin { confidence, right, .. } in &calibration.test.bins {
+        text += &format!("  {confidence:.3} -> {right:.3}");
+    }
+    text
 }

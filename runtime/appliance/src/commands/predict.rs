@@ -5,8 +5,25 @@ use market::Timestamp;
 use super::bars::read;
 use crate::cli::Predict;
 use crate::config::{CheckedDeployment, Settings};
+use crate::deployment::Deployment;
 use crate::live::{Fed, Live};
 use crate::load::Parts;
+
+/// Value, and where the model is calibrated confidence and interval.
+fn line(deployment: &Deployment, outputs: &[f32]) -> String {
+    let terms = &deployment.terms;
+    let values = terms.reading.values(outputs);
+    let mut line = terms.reading.value(&values).to_string();
+    if let Some((class, probability)) = terms.reading.class(&values) {
+        line = format!("{class} ({probability:.3}) {line}");
+    }
+    let quantile = terms.calibration.as_ref().map(|c| c.quantile);
+    if let Some(u) = quantile.and_then(|q| terms.uncertainty(&values, q)) {
+        let percent = u.level * 100.0;
+        line += &format!(" confidence {:.3} {percent} % interval [{}, {}]", u.confidence, u.low, u.high);
+    }
+    line
+}
 
 pub fn run(settings: &Settings, args: &Predict) -> Result<(), String> {
     let parts = Parts::new(settings)?;
@@ -17,6 +34,9 @@ pub fn run(settings: &Settings, args: &Predict) -> Result<(), String> {
     let wanted = CheckedDeployment { model: args.model.clone(), version: None, symbols: None, timeframe };
     let mut deployment = parts.serve(settings, folder, &wanted, 0)?;
     println!("{} over {} bars", label.kind.name(), label.horizon_bars);
+    if deployment.terms.calibration.is_some() {
+        println!("confidence: the probability that {}", deployment.terms.reading.confidence_of());
+    }
     for (key, bars) in &streams {
         let mut live = Live::new(deployment.empty_window.clone(), deployment.warmup(), 0);
         let normaliser = deployment.normaliser.clone();
@@ -32,8 +52,7 @@ pub fn run(settings: &Settings, args: &Predict) -> Result<(), String> {
                 (Fed::Ready, Some(window)) => {
                     let mut outputs = Vec::new();
                     deployment.runner.run(window, &mut outputs).map_err(|e| e.to_string())?;
-                    let value = outputs.first().map_or(f32::NAN, |&o| deployment.prediction(o));
-                    println!("{key} {as_of} {value}");
+                    println!("{key} {as_of} {}", line(&deployment, &outputs));
                 }
                 (Fed::Warming { have, need }, _) => println!("{key} {as_of} warming up {have}/{need}"),
                 (Fed::Ready, None) => return Err("the window is not full".into()),

@@ -48,6 +48,7 @@ pub fn run(settings: Settings) -> Result<(), String> {
         predictions = report.predictions,
         streams = report.streams,
         recovered = report.recovered,
+        resolved = report.resolved,
         next_seq = pipeline.next_seq,
         "the spool was read back"
     );
@@ -143,6 +144,7 @@ pub fn open(
         visible,
         metrics,
         unprepared: Default::default(),
+        outcomes: Default::default(),
         options: PipelineOptions {
             durability: raw.store.durability,
             streams_max: raw.serving.streams_max,

@@ -65,8 +65,12 @@ fn says(reader: &Reader, slot: Slot) -> (&'static str, String) {
                 .filter(|(bit, _)| now.flags & bit != 0)
                 .map(|(_, name)| format!(", {name}"))
                 .collect();
+            let sure = now.uncertainty.map_or(String::new(), |u| {
+                let (percent, low, high) = (u.level as f32 * 100.0, u.low as f32, u.high as f32);
+                format!(" (confidence {:.3}, {percent} % in [{low}, {high}])", u.confidence)
+            });
             let what = format!(
-                "{} {} over {} bars, seq {}, as of {}, valid until {}{flags}",
+                "{} {}{sure} over {} bars, seq {}, as of {}, valid until {}{flags}",
                 now.label,
                 // The shortest text that is this f32.
                 now.value as f32,

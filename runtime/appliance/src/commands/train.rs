@@ -5,17 +5,19 @@ use std::time::{Duration, Instant};
 use graph::{GraphCodec, Limits};
 use indicatif::{ProgressBar, ProgressStyle};
 use learn::bootstrap::BootstrapSettings;
+use learn::calibrate::calibrate;
 use learn::evaluate::Evaluation;
 use learn::fit::{self, Prepared};
 use learn::label::LabelRecipe;
+use learn::output::{self, OutputRecipe};
 use learn::progress::{BatchReport, EpochReport, Flow, Outline, Progress};
 use learn::recipe::{DataRecipe, PluginUse, TrainingRecipe};
 use learn::settings::TrainingSettings;
-use learn::split::{Cut, SplitRecipe};
+use learn::split::{CalibrationCut, Cut, SplitRecipe};
 use learn::train::{Trained, train};
 use market::{Bar, Features, StreamKey, Timestamp};
 use plugin::{Architecture, Dimensions, FeaturePlugin};
-use registry::{GapPolicy, LabelKind, Published};
+use registry::{Calibration, GapPolicy, LabelKind, Output, Published};
 use serde_json::json;
 
 use super::bars::{read, said};
@@ -47,6 +49,7 @@ pub struct Done {
     pub prepared: Prepared,
     pub trained: Trained,
     pub evaluation: Evaluation,
+    pub calibration: Option<Calibration>,
     pub seconds: f64,
 }
 
@@ -65,7 +68,10 @@ fn fresh(
     let label_kind = match args.label {
         cli::LabelKind::LogReturn => LabelKind::LogReturn,
         cli::LabelKind::RealisedVolatility => LabelKind::RealisedVolatility,
+        cli::LabelKind::Direction => LabelKind::Direction,
     };
+    let output = output_of(args, label_kind);
+    let loss = output::default_loss(&output.kind);
     let shares = args.train_share + args.validation_share;
     if !(args.train_share > 0.0 && args.validation_share > 0.0 && shares < 1.0) {
         return Err(
@@ -95,7 +101,9 @@ fn fresh(
             kind: label_kind,
             horizon_bars: args.horizon,
             gaps: if args.keep_gaps { GapPolicy::Keep } else { GapPolicy::Drop },
+            dead_band: args.dead_band,
         },
+        output,
         split: SplitRecipe {
             cut: Cut::Fractions { validation: args.validation_share, test: 1.0 - shares },
             embargo_bars: args.embargo,
@@ -108,6 +116,7 @@ fn fresh(
             patience: args.patience,
             learning_rate: args.learning_rate,
             weight_decay: args.weight_decay,
+            loss,
             ..TrainingSettings::default()
         },
         bootstrap: BootstrapSettings::default(),
@@ -115,6 +124,26 @@ fn fresh(
         device_tolerance: DEVICE_TOLERANCE,
     };
     fit(parts, &recipe, &built, features, streams, args)
+}
+
+fn output_of(args: &Train, label: LabelKind) -> OutputRecipe {
+    let usual = match label {
+        LabelKind::Direction => cli::OutputKind::Probabilities,
+        LabelKind::LogReturn | LabelKind::RealisedVolatility => cli::OutputKind::Point,
+    };
+    OutputRecipe {
+        kind: match args.output.unwrap_or(usual) {
+            cli::OutputKind::Point => Output::Point,
+            cli::OutputKind::Quantiles => Output::Quantiles { levels: args.quantiles.clone() },
+            cli::OutputKind::Probabilities => Output::Probabilities,
+        },
+        interval_level: args.interval_level,
+        factor: args.confidence_factor,
+        calibration: match args.calibration_share {
+            0.0 => CalibrationCut::None,
+            share => CalibrationCut::Share(share),
+        },
+    }
 }
 
 fn again(
@@ -150,8 +179,11 @@ fn fit(
     features.rebuild().map_err(|e| e.to_string())?;
     let bars: Vec<&[Bar]> = streams.iter().map(|s| s.1.as_slice()).collect();
     let prepared = fit::prepare(recipe, &bars, &mut features).map_err(|e| e.to_string())?;
-    let dimensions =
-        Dimensions { window: recipe.window, features: prepared.dataset.columns as u32, outputs: 1 };
+    let dimensions = Dimensions {
+        window: recipe.window,
+        features: prepared.dataset.columns as u32,
+        outputs: output::columns(&recipe.output.kind, &recipe.label) as u32,
+    };
     let hyper = json_object(&recipe.architecture.options)?;
     let model = architecture.build(&hyper, dimensions, &Limits::default()).map_err(|e| e.to_string())?;
     let checkpoint =
@@ -165,15 +197,18 @@ fn fit(
         train(&job, parts.executor.as_ref(), &mut shown, checkpoint.as_deref()).map_err(|e| e.to_string())?;
     let evaluation =
         fit::judge(recipe, &prepared, &trained.model, parts.executor.as_ref()).map_err(|e| e.to_string())?;
+    let calibration =
+        calibrate(&prepared, &trained.model, parts.executor.as_ref()).map_err(|e| e.to_string())?;
     let onnx = parts.codec.encode(&trained.model).map_err(|e| e.to_string())?;
-    let manifest = recipe.manifest(&prepared, &trained, &evaluation, Timestamp::now());
+    let mut manifest = recipe.manifest(&prepared, &trained, &evaluation, Timestamp::now());
+    manifest.calibration = calibration.clone();
     let published = parts.registry.publish(manifest, &[("model.onnx", &onnx)]).map_err(|e| e.to_string())?;
     if let Some(path) = checkpoint {
         // The model is registered: nothing is left to resume.
         let _ = std::fs::remove_file(path);
     }
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Done { published, name: recipe.name.clone(), prepared, trained, evaluation, seconds })
+    Ok(Done { published, name: recipe.name.clone(), prepared, trained, evaluation, calibration, seconds })
 }
 
 fn description(args: &Train) -> String {
@@ -184,7 +219,7 @@ fn description(args: &Train) -> String {
 }
 
 fn report(done: &Done, as_json: bool) {
-    let Done { published, name, prepared, trained, evaluation, seconds } = done;
+    let Done { published, name, prepared, trained, evaluation, calibration, seconds } = done;
     let model = format!("{name}/{}", published.version);
     if as_json {
         let t = prepared.split.times;
@@ -201,6 +236,9 @@ fn report(done: &Done, as_json: bool) {
             "train_samples": prepared.split.train.len(),
             "validation_samples": prepared.split.validation.len(),
             "test_samples": prepared.split.test.len(),
+            "calibration_from": prepared.calibration.as_ref().map(|part| part.from),
+            "calibration_samples": prepared.calibration.as_ref().map_or(0, |part| part.samples.len()),
+            "calibration": calibration,
             "features": prepared.feature_names.len(),
             "evaluation": evaluation,
             "verdict": evaluation.verdict().to_string(),
@@ -212,6 +250,9 @@ fn report(done: &Done, as_json: bool) {
     println!("train loss       {}", curve(&trained.train_curve));
     println!("validation loss  {}", curve(&trained.validation_curve));
     println!("\non the test part, which nothing was fitted on:\n{evaluation}");
+    if let Some(calibration) = calibration {
+        println!("\n{}", super::models::calibrated(&prepared.reading(), calibration));
+    }
     println!("\nregistered as {model} in {}", published.path.display());
 }
 

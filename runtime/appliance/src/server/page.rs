@@ -3,7 +3,11 @@
 use std::fmt::Write;
 
 use super::Shared;
-use crate::visible::Answer;
+use crate::outcomes::summaries;
+use crate::visible::{Answer, Filter};
+
+/// Outcomes that the page sums up.
+const OUTCOMES: usize = 10_000;
 
 /// OpenAPI 3.1.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -18,6 +22,34 @@ th{font-weight:600;color:#57636e}td.n{text-align:right;font-variant-numeric:tabu
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// Of each model, how its last predictions did.
+fn outcomes(page: &mut String, shared: &Shared) {
+    let found = shared.visible.outcomes.select(&Filter::default(), OUTCOMES);
+    if found.is_empty() {
+        return;
+    }
+    let _ = write!(
+        page,
+        "<h2>Outcomes</h2><p>Of the last {} predictions that fell due.</p><table><tr><th>model<th>outcomes\
+         <th>in their interval<th>right<th>mean confidence<th>skill over naive",
+        found.len()
+    );
+    for s in summaries(found.iter().map(|record| &**record)) {
+        let shown = |x: Option<f64>| x.map_or("–".into(), |x| format!("{x:.3}"));
+        let _ = write!(
+            page,
+            "<tr><td>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}<td class=n>{}",
+            escaped(&s.model),
+            s.resolved,
+            shown(s.coverage),
+            shown(s.right),
+            shown(s.confidence),
+            shown(s.skill_vs_naive)
+        );
+    }
+    page.push_str("</table>");
 }
 
 pub fn status(shared: &Shared) -> String {
@@ -53,7 +85,9 @@ pub fn status(shared: &Shared) -> String {
             escaped(&m.device)
         );
     }
-    page.push_str("</table><h2>Streams</h2><table><tr><th>symbol<th>timeframe<th>model<th>newest");
+    page.push_str("</table>");
+    outcomes(&mut page, shared);
+    page.push_str("<h2>Streams</h2><table><tr><th>symbol<th>timeframe<th>model<th>newest");
     let now = shared.visible.now();
     for slot in shared.visible.all(200) {
         let (class, text) = match &slot.answer {
@@ -61,7 +95,11 @@ pub fn status(shared: &Shared) -> String {
                 ("warn", format!("stale: seq {} was valid until {}", made.seq, made.valid_until))
             }
             Answer::Prediction(made) => {
-                ("ok", format!("{} (seq {}, valid until {})", made.value, made.seq, made.valid_until))
+                let sure = made.uncertainty.map_or(String::new(), |u| {
+                    let percent = u.level * 100.0;
+                    format!(", confidence {:.2}, {percent} % in [{}, {}]", u.confidence, u.low, u.high)
+                });
+                ("ok", format!("{}{sure} (seq {}, valid until {})", made.value, made.seq, made.valid_until))
             }
             Answer::Warming { have, need } => ("warn", format!("warming up {have}/{need}")),
             Answer::Abstained { message, .. } => ("warn", format!("abstained: {message}")),

@@ -17,6 +17,7 @@ use super::guard::{self, Right};
 use super::{Shared, Via, page, v2};
 use crate::ingest::{self, BodyError};
 use crate::metrics::POLL;
+use crate::outcomes::{Line, summaries};
 use crate::queue::{Outcome, PredictError, PredictJob, SendError};
 use crate::render;
 use crate::visible::{Answer, Filter, Slot};
@@ -51,6 +52,7 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
     let v2 = if path.starts_with("/v2") { v2::Route::of(path) } else { None };
     let (route, enabled, method, right) = match path {
         "/v1/bars" => ("bars", on.ingest, Method::POST, Right::Ingest),
+        "/v1/outcomes" => ("outcomes", on.poll, Method::GET, Right::Poll),
         "/v1/predict" => ("predict", on.predict, Method::POST, Right::Poll),
         "/v1/predictions" => ("predictions", on.poll, Method::GET, Right::Poll),
         "/v2/health/live" => ("live", true, Method::GET, Right::Open),
@@ -87,6 +89,7 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
         "bars" => bars(shared, request).await,
         "predict" => predict(shared, request).await,
         "predictions" => predictions(shared, &request).await,
+        "outcomes" => outcomes(shared, &request),
         POLL => prediction(shared, &request).await,
         "live" => reply(StatusCode::OK, JSON, "{\"live\":true}"),
         "ready" => ready(shared),
@@ -373,6 +376,58 @@ async fn predictions(shared: &Shared, request: &Request<Body>) -> Reply {
     }
 }
 
+/// Outcomes that are summed up where the request names no number.
+const OUTCOMES_LAST: usize = 1000;
+
+fn outcomes(shared: &Shared, request: &Request<Body>) -> Reply {
+    let query = match outcomes_query(request.uri().query()) {
+        Ok(query) => query,
+        Err(e) => return error(StatusCode::BAD_REQUEST, &e, &[]),
+    };
+    let found = shared.visible.outcomes.select(&query.filter, query.last);
+    let summaries = summaries(found.iter().map(|record| &**record));
+    let listed = found.iter().skip(found.len().saturating_sub(query.list));
+    let lines: Vec<Line> = listed.map(|record| Line::from(&**record)).collect();
+    let body = serde_json::json!({ "summaries": summaries, "outcomes": lines });
+    reply(StatusCode::OK, JSON, body.to_string())
+}
+
+struct OutcomesQuery {
+    filter: Filter,
+    last: usize,
+    list: usize,
+}
+
+fn outcomes_query(text: Option<&str>) -> Result<OutcomesQuery, String> {
+    let mut query = OutcomesQuery { filter: Filter::default(), last: OUTCOMES_LAST, list: 0 };
+    for pair in text.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_decode_str(value).decode_utf8_lossy();
+        let number = |max: usize| {
+            let number = value.parse::<usize>();
+            number.map(|n| n.min(max)).map_err(|_| format!("{name} must be a whole number, not '{value}'"))
+        };
+        match name {
+            "model" => query.filter.model = Some(value.into_owned()),
+            "symbols" => {
+                let symbols = value.split(',').filter(|s| !s.is_empty()).map(Symbol::new);
+                query.filter.symbols = symbols.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+            }
+            "timeframe" => {
+                query.filter.timeframe = Some(Timeframe::parse(&value).map_err(|e| e.to_string())?)
+            }
+            "last" => query.last = number(1_000_000)?,
+            "list" => query.list = number(10_000)?,
+            _ => {
+                return Err(format!(
+                    "unknown parameter '{name}': there are model, symbols, timeframe, last and list"
+                ));
+            }
+        }
+    }
+    Ok(query)
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PredictBody {
@@ -426,10 +481,13 @@ async fn predict(shared: &Shared, request: Request<Body>) -> Reply {
     }
     match answer.await {
         Ok(Ok(p)) => {
-            let body = format!(
-                "{{\"model\":\"{}\",\"label\":\"{}\",\"horizon_bars\":{},\"value\":{},\"device\":\"{}\"}}",
-                p.model, p.label, p.horizon_bars, p.value, p.device
+            let mut body = format!(
+                "{{\"model\":\"{}\",\"label\":\"{}\",\"horizon_bars\":{},\"value\":{}",
+                p.model, p.label, p.horizon_bars, p.value
             );
+            p.meaning.write(&mut body, &p.values);
+            render::write_uncertainty(&mut body, p.uncertainty, None);
+            body += &format!(",\"device\":\"{}\"}}", p.device);
             reply(StatusCode::OK, JSON, body)
         }
         Ok(Err(PredictError::NoModel(message))) => error(StatusCode::NOT_FOUND, &message, &[]),

@@ -5,7 +5,7 @@ use super::*;
 use crate::testing::{Returns, autoregressive, bars_at, bars_of};
 
 const NEXT_RETURN: LabelRecipe =
-    LabelRecipe { kind: LabelKind::LogReturn, horizon_bars: 1, gaps: GapPolicy::Drop };
+    LabelRecipe { kind: LabelKind::LogReturn, horizon_bars: 1, gaps: GapPolicy::Drop, dead_band: None };
 
 fn build(bars: &[&[Bar]], lags: usize, window: usize) -> Result<Dataset, DatasetError> {
     Dataset::build(bars, &mut Returns::new(lags), window, &NEXT_RETURN)
@@ -54,7 +54,12 @@ fn streams_keep_apart_and_samples_are_in_order_of_time() {
 #[test]
 fn naive_lookback_delays_the_first_sample() {
     let bars = bars_of("A", &autoregressive(60, 0.0, 1));
-    let label = LabelRecipe { kind: LabelKind::RealisedVolatility, horizon_bars: 24, gaps: GapPolicy::Drop };
+    let label = LabelRecipe {
+        kind: LabelKind::RealisedVolatility,
+        horizon_bars: 24,
+        gaps: GapPolicy::Drop,
+        dead_band: None,
+    };
     let dataset = Dataset::build(&[&bars], &mut Returns::new(1), 2, &label).unwrap();
     assert_eq!(dataset.samples[0].end, 24);
     assert_eq!(dataset.samples[dataset.samples.len() - 1].end, 60 - 24 - 1);

@@ -74,8 +74,12 @@ fn volatility_is_judged_against_its_last_value() {
         .collect();
     let bars = bars_of("A", &returns);
     let mut recipe = recipe(3, &["A"]);
-    recipe.label =
-        LabelRecipe { kind: LabelKind::RealisedVolatility, horizon_bars: 12, gaps: GapPolicy::Drop };
+    recipe.label = LabelRecipe {
+        kind: LabelKind::RealisedVolatility,
+        horizon_bars: 12,
+        gaps: GapPolicy::Drop,
+        dead_band: None,
+    };
     let (prepared, _, evaluation) = run(&recipe, &[&bars]);
     let sample = prepared.dataset.samples[100];
     let past: f64 = returns[sample.end - 11..=sample.end].iter().map(|r| r * r).sum::<f64>().sqrt();

@@ -7,7 +7,8 @@ use crate::split::{Cut, Split, SplitRecipe};
 use crate::testing::{Returns, autoregressive, bars_of};
 
 fn cut(bars: &[&[Bar]]) -> (Dataset, Split) {
-    let label = LabelRecipe { kind: LabelKind::LogReturn, horizon_bars: 4, gaps: GapPolicy::Drop };
+    let label =
+        LabelRecipe { kind: LabelKind::LogReturn, horizon_bars: 4, gaps: GapPolicy::Drop, dead_band: None };
     let dataset = Dataset::build(bars, &mut Returns::new(2), 5, &label).unwrap();
     let recipe = SplitRecipe { cut: Cut::Fractions { validation: 0.2, test: 0.2 }, embargo_bars: 2 };
     let split = recipe.split(&dataset.samples, dataset.timeframe).unwrap();

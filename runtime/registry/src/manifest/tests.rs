@@ -1,3 +1,4 @@
+use crate::calibration::{Confidence, Reliability, ReliabilityBin};
 use proptest::prelude::*;
 
 use super::*;
@@ -43,9 +44,11 @@ pub(crate) fn sample() -> Manifest {
             kind: LabelKind::LogReturn,
             horizon_bars: 1,
             gaps: GapPolicy::Drop,
+            dead_band: None,
             mean: 1.2345678901234567e-5,
             scale: 0.004,
         },
+        output: Output::Point,
         data: Data {
             description: "hourly bars".into(),
             symbols: vec!["BTC/USD".into()],
@@ -57,6 +60,7 @@ pub(crate) fn sample() -> Manifest {
             embargo_bars: 0,
             train: range("2020-01-01T00:00:00Z", "2020-02-01T00:00:00Z"),
             validation: range("2020-02-01T00:00:00Z", "2020-02-05T00:00:00Z"),
+            calibration: None,
             test: range("2020-02-05T00:00:00Z", "2020-02-12T00:00:00Z"),
         },
         training: Training {
@@ -91,6 +95,7 @@ pub(crate) fn sample() -> Manifest {
             naive: Scores { skill: None, directional_accuracy: None, ..scores.clone() },
             ridge: scores,
         },
+        calibration: None,
         serving: Serving {
             sliding: Sliding::Exact,
             device_tolerance: 1e-4,
@@ -268,5 +273,105 @@ fn each_impossible_value_is_named() {
             Err(ManifestError::Value { key, .. }) => assert_eq!(key, *expected),
             other => panic!("{expected}: {other:?}"),
         }
+    }
+}
+
+/// A key, and what makes it one that can't be.
+type Spoiled = (&'static str, fn(&mut Calibration));
+
+fn calibration() -> Calibration {
+    Calibration {
+        level: 0.9,
+        samples: 500,
+        quantile: 0.3,
+        step: 0.1,
+        floor: 1e-4,
+        factor: Some(1.5),
+        confidence: Confidence { intercept: 0.25, slope: -1.5 },
+        test: Reliability {
+            samples: 900,
+            coverage: 0.91,
+            coverage_adaptive: 0.9,
+            width: 0.02,
+            width_adaptive: 0.019,
+            confidence: 0.6,
+            right: 0.58,
+            brier: 0.24,
+            calibration_error: 0.03,
+            bins: vec![ReliabilityBin { confidence: 0.6, right: 0.58, samples: 900 }],
+        },
+    }
+}
+
+#[test]
+fn outputs_and_calibration_are_kept_to_the_bit() {
+    let mut quantiles = sample();
+    quantiles.label.kind = LabelKind::RealisedVolatility;
+    quantiles.output = Output::Quantiles { levels: vec![0.05, 0.5, 0.95] };
+    quantiles.training.loss = Loss::Quantiles;
+    quantiles.input.outputs = 3;
+    quantiles.calibration = Some(calibration());
+    quantiles.data.calibration = Some(quantiles.data.validation.clone());
+    let mut direction = sample();
+    direction.label.kind = LabelKind::Direction;
+    direction.label.dead_band = Some(5e-4);
+    direction.output = Output::Probabilities;
+    direction.training.loss = Loss::CrossEntropy;
+    direction.input.outputs = 3;
+    direction.calibration = Some(Calibration { factor: None, floor: 0.0, ..calibration() });
+    for manifest in [quantiles, direction] {
+        let text = manifest.to_text().unwrap();
+        assert_eq!(Manifest::parse(&text).unwrap(), manifest, "{text}");
+    }
+    let old = sample().to_text().unwrap();
+    assert!(!old.contains("[output]") && !old.contains("[calibration]"), "older programs read it: {old}");
+}
+
+#[test]
+fn a_label_an_output_and_a_loss_that_do_not_go_together_are_refused() {
+    let refused = |edit: fn(&mut Manifest), key: &str| {
+        let mut manifest = sample();
+        edit(&mut manifest);
+        let error = manifest.check().expect_err(key).to_string();
+        assert!(error.contains(&format!("manifest key {key} is")), "{error} lacks {key}");
+    };
+    let levels = |levels: &[f64]| Output::Quantiles { levels: levels.to_vec() };
+    assert!(levels(&[0.5]) != Output::Point);
+    refused(|m| m.label.kind = LabelKind::Direction, "output.kind");
+    refused(|m| m.output = Output::Probabilities, "output.kind");
+    refused(|m| m.output = Output::Quantiles { levels: vec![0.5] }, "training.loss.kind");
+    refused(|m| m.training.loss = Loss::CrossEntropy, "training.loss.kind");
+    refused(|m| m.label.dead_band = Some(0.1), "label.dead_band");
+    for bad in [&[0.1, 0.9][..], &[0.5, 0.5], &[0.5, 0.1], &[0.0, 0.5], &[]] {
+        let mut manifest = sample();
+        manifest.training.loss = Loss::Quantiles;
+        manifest.input.outputs = bad.len().max(1) as u32;
+        manifest.output = levels(bad);
+        let error = manifest.check().expect_err("levels").to_string();
+        assert!(error.contains("output.levels") && error.contains("0.5"), "{bad:?}: {error}");
+    }
+    refused(
+        |m| {
+            m.output = Output::Quantiles { levels: vec![0.1, 0.5] };
+            m.training.loss = Loss::Quantiles;
+        },
+        "input.outputs",
+    );
+    let spoiled: [Spoiled; 6] = [
+        ("calibration.level", |c| c.level = 1.0),
+        ("calibration.step", |c| c.step = 0.0),
+        ("calibration.quantile", |c| c.quantile = f64::NAN),
+        ("calibration.factor", |c| c.factor = Some(1.0)),
+        ("calibration.confidence.slope", |c| c.confidence.slope = f64::INFINITY),
+        ("calibration.test.coverage", |c| c.test.coverage = 1.1),
+    ];
+    for (key, edit) in spoiled {
+        let mut manifest = sample();
+        manifest.label.kind = LabelKind::RealisedVolatility;
+        let mut calibration = calibration();
+        edit(&mut calibration);
+        manifest.calibration = Some(calibration);
+        let error = manifest.check().expect_err(key).to_string();
+        assert!(error.contains(key), "{error} lacks {key}");
     }
 }

@@ -8,7 +8,7 @@ mod layout;
 
 use std::path::Path;
 
-use crate::{Cause, Clock, Label, Options, Snapshot, State, Writer, flag};
+use crate::{Cause, Clock, Label, Options, Snapshot, State, Uncertainty, Writer, flag};
 
 pub fn writer(path: &Path, slots: u32) -> Writer {
     Writer::create(path, &Options { slots, mode: 0o600, clock: Clock::Wall }).unwrap()
@@ -32,6 +32,12 @@ pub fn nth(n: u64) -> Snapshot {
         flags: n & (flag::PROVISIONAL | flag::RECOVERED | flag::REVISED),
         cause: [Cause::None, Cause::Plugin, Cause::NotFinite][n as usize % 3],
         label: Label::new(["log_return", "realised_volatility", "", "x"][n as usize % 4]).unwrap(),
+        uncertainty: (!n.is_multiple_of(3)).then(|| Uncertainty {
+            confidence: n as f64 * 1e-3,
+            low: -(n as f64),
+            high: n as f64,
+            level: 0.9,
+        }),
     }
 }
 

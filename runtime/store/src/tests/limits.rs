@@ -15,7 +15,7 @@ fn gaps(spool: &Spool) -> Vec<GapRecord> {
     records
         .filter_map(|record| match record {
             Record::Gap(gap) => Some(gap),
-            Record::Bar(_) | Record::Prediction(_) | Record::Snapshot(_) => None,
+            Record::Bar(_) | Record::Prediction(_) | Record::Snapshot(_) | Record::Realised(_) => None,
         })
         .collect()
 }

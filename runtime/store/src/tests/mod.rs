@@ -90,6 +90,7 @@ fn prediction(seq: u64) -> Record {
         recovered: false,
         revised: false,
         device: "cpu".to_owned(),
+        uncertainty: None,
     })
 }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::error::RecordError;
-use crate::record::{GapReason, GapRecord, PAYLOAD_BYTES_MAX, STATE_BYTES_MAX, VALUES_MAX};
+use crate::realised::{RESOLVER_STATE_BYTES_MAX, Realised, RealisedRecord, RealisedValue};
+use crate::record::{GapReason, GapRecord, PAYLOAD_BYTES_MAX, STATE_BYTES_MAX, Uncertainty, VALUES_MAX};
 
 fn samples() -> Vec<Record> {
     let Record::Prediction(abstained) = prediction(9) else { unreachable!() };
@@ -10,6 +11,8 @@ fn samples() -> Vec<Record> {
     long.outcome = Outcome::Values(vec![f32::MIN_POSITIVE; VALUES_MAX]);
     long.device = "d".repeat(64);
     let outcome = Outcome::Abstained { code: 503, text: "warming 12/60 · ü".to_owned() };
+    let uncertainty = Some(Uncertainty { confidence: 0.75, low: -1.5, high: f32::MAX, level: 0.9 });
+    let sure = Record::Prediction(PredictionRecord { uncertainty, ..abstained.clone() });
     let mut forming = bar(4);
     if let Record::Bar(record) = &mut forming {
         record.backfill = true;
@@ -22,6 +25,15 @@ fn samples() -> Vec<Record> {
         prediction(u64::MAX),
         Record::Prediction(PredictionRecord { outcome, recovered: true, revised: true, ..abstained }),
         Record::Prediction(long),
+        sure,
+        realised(Realised::Gap, vec![]),
+        realised(Realised::Lost, vec![3; RESOLVER_STATE_BYTES_MAX]),
+        realised(Realised::Value(VALUE), vec![1, 2]),
+        realised(
+            Realised::Value(RealisedValue { naive: None, covered: None, confidence: None, ..VALUE }),
+            vec![],
+        ),
+        realised(Realised::Value(RealisedValue { covered: Some(false), right: false, ..VALUE }), vec![]),
         snapshot(17, vec![]),
         snapshot(17, vec![0xA7; STATE_BYTES_MAX]),
         Record::Gap(GapRecord {
@@ -38,6 +50,30 @@ fn samples() -> Vec<Record> {
             at: Timestamp(0),
         }),
     ]
+}
+
+const VALUE: RealisedValue = RealisedValue {
+    predicted: 0.25,
+    realised: -0.0,
+    naive: Some(1e-300),
+    covered: Some(true),
+    right: true,
+    confidence: Some(0.6),
+};
+
+fn realised(result: Realised, state: Vec<u8>) -> Record {
+    Record::Realised(RealisedRecord {
+        seq: 7,
+        revision: 2,
+        key: key(),
+        model: model(),
+        model_digest: [7; 32],
+        open_time: Timestamp::from_seconds(3600),
+        due_open_time: Timestamp::from_seconds(7200),
+        written_at: Timestamp(5),
+        result,
+        state,
+    })
 }
 
 fn encoded(record: &Record) -> Vec<u8> {
@@ -114,6 +150,10 @@ fn limits_are_kept_when_writing() {
         snapshot(1, vec![0; STATE_BYTES_MAX + 1]),
         "state has length 1048577; the limit is 1048576",
     );
+    check_refused(
+        realised(Realised::Gap, vec![0; RESOLVER_STATE_BYTES_MAX + 1]),
+        "resolver state has length 4097; the limit is 4096",
+    );
     let mut inverted = bar(1);
     if let Record::Bar(record) = &mut inverted {
         record.bar.low = f64::NAN;
@@ -124,15 +164,15 @@ fn limits_are_kept_when_writing() {
 #[test]
 fn other_kinds_and_versions_are_named() {
     assert_eq!(Record::decode(0, 1, &[]), Err(RecordError::UnknownKind { kind: 0 }));
-    assert_eq!(Record::decode(5, 1, &[]), Err(RecordError::UnknownKind { kind: 5 }));
-    assert_eq!(Record::decode(2, 2, &[]), Err(RecordError::UnknownVersion { kind: 2, version: 2 }));
+    assert_eq!(Record::decode(6, 1, &[]), Err(RecordError::UnknownKind { kind: 6 }));
+    assert_eq!(Record::decode(2, 3, &[]), Err(RecordError::UnknownVersion { kind: 2, version: 3 }));
 }
 
 #[test]
 fn a_payload_ends_where_it_should() {
     for record in samples().into_iter().filter(|record| encoded(record).len() < 1000) {
         let bytes = encoded(&record);
-        let decode = |bytes: &[u8]| Record::decode(record.kind(), 1, bytes);
+        let decode = |bytes: &[u8]| Record::decode(record.kind(), record.version(), bytes);
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
         }
@@ -153,21 +193,21 @@ fn any_bytes_can_be_decoded() {
     for _ in 0..cases(100_000) {
         let length = random.below(300) as usize;
         let payload: Vec<u8> = (0..length).map(|_| random.draw() as u8).collect();
-        check_decode(random.below(6) as u8, random.below(3) as u8, &payload);
+        check_decode(random.below(7) as u8, random.below(4) as u8, &payload);
     }
 }
 
 #[test]
 fn mutated_records_can_be_decoded() {
     let mut random = Seeded(2);
-    let samples: Vec<(u8, Vec<u8>)> = samples()
+    let samples: Vec<(u8, u8, Vec<u8>)> = samples()
         .iter()
-        .map(|record| (record.kind(), encoded(record)))
-        .filter(|(_, bytes)| bytes.len() < 10_000)
+        .map(|record| (record.kind(), record.version(), encoded(record)))
+        .filter(|(.., bytes)| bytes.len() < 10_000)
         .collect();
     let mut good = 0;
     for _ in 0..cases(100_000) {
-        let (kind, mut bytes) = samples[random.below(samples.len() as u64) as usize].clone();
+        let (kind, version, mut bytes) = samples[random.below(samples.len() as u64) as usize].clone();
         for _ in 0..=random.below(3) {
             let at = random.below(bytes.len() as u64) as usize;
             match random.below(4) {
@@ -180,7 +220,7 @@ fn mutated_records_can_be_decoded() {
                 break;
             }
         }
-        good += u64::from(check_decode(kind, 1, &bytes));
+        good += u64::from(check_decode(kind, version, &bytes));
     }
     assert!(good > 1000, "most mutations of floats and times are still records, {good} were");
 }
