@@ -35,7 +35,7 @@ fn pipeline_of(setup: &Setup, disk: &SimFileSystem, limit_bytes: u64, places: us
     let mut pipeline = Pipeline {
         deployments: load::deployments(&parts, &settings, places).unwrap(),
         unprepared: Default::default(),
-        outcomes: Default::default(),
+        visible_at: None,
         streams: Default::default(),
         next_seq: recovery.last_prediction_seq + 1,
         spool,

@@ -106,16 +106,8 @@ pub struct Pipeline {
     pub options: PipelineOptions,
     /// Streams whose sliding windows have work left for when no bar waits.
     pub unprepared: VecDeque<StreamKey>,
-    pub outcomes: Outstanding,
-}
-
-/// Outcomes between two writes.
-#[derive(Debug, Default)]
-pub struct Outstanding {
-    /// To be written, in this order.
-    records: Vec<RealisedRecord>,
     /// When the newest step's predictions became visible.
-    visible_at: Option<Instant>,
+    pub visible_at: Option<Instant>,
 }
 
 /// What one bar leads to under one model.
@@ -231,7 +223,7 @@ impl Pipeline {
         }
         let bars: Vec<&Incoming> = jobs.iter().flat_map(|j| &j.bars).collect();
         let step = self.step(&bars);
-        let visible = self.outcomes.visible_at.take().unwrap_or_else(Instant::now);
+        let visible = self.visible_at.take().unwrap_or_else(Instant::now);
         for job in &jobs {
             self.metrics.stage("visible", (visible - job.arrived).as_secs_f64());
         }
@@ -309,7 +301,7 @@ impl Pipeline {
             self.visible.feed(step.about.close_time());
         }
         self.visible.publish(answers);
-        self.outcomes.visible_at = Some(Instant::now());
+        self.visible_at = Some(Instant::now());
         for step in &steps {
             self.later(&step.incoming.bar.key);
         }
@@ -319,6 +311,11 @@ impl Pipeline {
                 visible.set_durable_seq(newest_seq);
             }
         });
+        for record in &records {
+            if let Record::Realised(record) = record {
+                self.count(record);
+            }
+        }
         let keys: HashSet<&StreamKey> = steps.iter().map(|step| &step.incoming.bar.key).collect();
         self.resolve(&keys);
         Ok((outcomes, ticket.last))
@@ -328,15 +325,15 @@ impl Pipeline {
     fn resolve(&mut self, keys: &HashSet<&StreamKey>) {
         let started = Instant::now();
         let now = Timestamp::now();
+        let mut realised = Vec::new();
         for &key in keys {
             if let Some(stream) = self.streams.get_mut(key) {
-                stream.resolve(key, now, &mut self.outcomes.records);
+                stream.resolve(key, now, &mut realised);
             }
         }
-        if self.outcomes.records.is_empty() {
+        if realised.is_empty() {
             return;
         }
-        let realised = std::mem::take(&mut self.outcomes.records);
         for part in realised.chunks(OUTCOMES_MAX) {
             let records: Vec<Record> = part.iter().cloned().map(Record::Realised).collect();
             if let Err(error) = self.spool.append(&records) {
@@ -521,7 +518,9 @@ impl Pipeline {
             let bar = &step.incoming.bar;
             if let Some(stream) = self.streams.get_mut(&bar.key) {
                 // A bar of the same stream earlier in this step: the interval learns from what fell due with it.
-                stream.resolve(&bar.key, made_at, &mut self.outcomes.records);
+                let mut due = Vec::new();
+                stream.resolve(&bar.key, made_at, &mut due);
+                records.extend(due.into_iter().map(Record::Realised));
             }
             let position = self.spool.next_position() + records.len() as u64;
             records.push(Record::Bar(BarRecord {
@@ -662,7 +661,6 @@ impl Pipeline {
     fn undo(&mut self, steps: &[Step], records: &[Record], error: store::AppendError) -> StepFailed {
         let predictions = records.iter().filter(|r| matches!(r, Record::Prediction(_))).count() as u64;
         self.next_seq -= predictions;
-        self.outcomes.records.clear();
         let mut keys: Vec<StreamKey> = steps.iter().map(|s| s.incoming.bar.key.clone()).collect();
         keys.sort();
         keys.dedup();

@@ -44,6 +44,8 @@ pub struct ModelSpec {
     pub timeframe: &'static str,
     pub window: u32,
     pub hidden: u32,
+    /// With a confidence and an interval.
+    pub calibrated: bool,
 }
 
 impl Default for ModelSpec {
@@ -55,6 +57,7 @@ impl Default for ModelSpec {
             timeframe: "1h",
             window: 8,
             hidden: 16,
+            calibrated: false,
         }
     }
 }
@@ -76,6 +79,30 @@ fn scores() -> Scores {
         directional_accuracy: None,
         ic: None,
         rank_ic: None,
+    }
+}
+
+fn calibration() -> registry::Calibration {
+    registry::Calibration {
+        level: 0.9,
+        samples: 100,
+        quantile: 0.05,
+        step: 0.02,
+        floor: 0.0,
+        factor: None,
+        confidence: registry::Confidence { intercept: 0.2, slope: 0.5 },
+        test: registry::Reliability {
+            samples: 100,
+            coverage: 0.9,
+            coverage_adaptive: 0.9,
+            width: 0.1,
+            width_adaptive: 0.1,
+            confidence: 0.5,
+            right: 0.5,
+            brier: 0.25,
+            calibration_error: 0.0,
+            bins: Vec::new(),
+        },
     }
 }
 
@@ -186,7 +213,7 @@ pub fn setup(spec: &ModelSpec) -> Setup {
             naive: scores(),
             ridge: scores(),
         },
-        calibration: None,
+        calibration: spec.calibrated.then(calibration),
         serving: registry::Serving {
             sliding: registry::Sliding::Exact,
             device_tolerance: 1e-4,

@@ -9,6 +9,7 @@ mod limits;
 mod load;
 mod measure;
 mod memory;
+mod outcomes;
 mod plugins;
 mod poll;
 mod replay;

@@ -144,7 +144,7 @@ pub fn open(
         visible,
         metrics,
         unprepared: Default::default(),
-        outcomes: Default::default(),
+        visible_at: None,
         options: PipelineOptions {
             durability: raw.store.durability,
             streams_max: raw.serving.streams_max,

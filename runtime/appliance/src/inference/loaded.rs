@@ -11,6 +11,7 @@ use cpu::Cpu;
 use graph::{Dim, Executor, Graph, Plan};
 use learn::explain::{ExplainError, Explainer};
 use learn::normalise::{LabelScale, Normaliser};
+use learn::reading::Reading;
 use registry::Manifest;
 use tokio::sync::oneshot;
 
@@ -288,7 +289,11 @@ impl Loaded {
             return Err(InferError::Failed("the model's output is not a finite number".into()));
         }
         let scale = if job.wants.raw { LabelScale { mean: 0.0, scale: 1.0 } } else { self.label };
-        values.iter_mut().for_each(|x| *x = scale.to_prediction(f64::from(*x)) as f32);
+        if !job.wants.raw {
+            // In the label's unit; quantiles sorted, logits as probabilities.
+            let reading = Reading::from_manifest(&self.manifest);
+            values = values.chunks(width.max(1)).flat_map(|row| reading.values(row)).collect();
+        }
         let mut outputs =
             vec![Output { name: "prediction".into(), shape: vec![job.rows, width], data: values }];
         if let Some(asked) = job.wants.explain {
