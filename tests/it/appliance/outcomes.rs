@@ -42,10 +42,7 @@ fn outcomes_and_intervals_are_the_same_over_kills() {
     for (expected, found) in expected.iter().zip(&found) {
         assert_eq!(expected, found);
         let interval = &expected["interval"];
-        assert_eq!(
-            (&interval["method"], interval["level"].as_f64()),
-            (&"adaptive".into(), Some(0.9f32.into()))
-        );
+        assert_eq!((&interval["method"], interval["level"].as_f64()), (&"adaptive".into(), Some(0.9)));
         assert!(interval["low"].as_f64() <= expected["value"].as_f64(), "{expected}");
         let confidence = expected["confidence"].as_f64().unwrap();
         assert!(confidence > 0.0 && confidence < 1.0);
