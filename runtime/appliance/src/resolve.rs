@@ -300,7 +300,7 @@ impl Resolver {
         if let (Some(tracker), Some(calibration)) = (&mut self.tracker, &self.terms.calibration) {
             let score = self.terms.reading.score(&prediction.values, value.realised);
             if score.is_finite() {
-                tracker.observe(score, calibration.level);
+                tracker.observe(score, calibration.level, self.terms.reading.label.horizon_bars);
             }
         }
     }

@@ -134,7 +134,7 @@ pub fn reliability(reading: &Reading, calibration: &Calibration, outcomes: &[Out
         if waiting.len() > reading.label.horizon_bars as usize
             && let Some(score) = waiting.pop_front()
         {
-            tracker.observe(score, calibration.level);
+            tracker.observe(score, calibration.level, reading.label.horizon_bars);
         }
     }
     let mut judged: Vec<(f64, f64)> = outcomes

@@ -10,6 +10,10 @@
 //! frequent as they should be. Which rate is right isn't known beforehand; experts with one rate each are weighed by
 //! their recent pinball loss (Gibbs and Candès 2024, "Conformal inference for online prediction with arbitrary
 //! distribution shifts", algorithm 1), and the interval is that of their weighted mean.
+//!
+//! Outcomes of a label over h bars come h bars late, and neighbours share all but one of those bars. A fast expert
+//! would look good by following what the last outcomes have in common, and be wrong by the time it counts; so rates,
+//! weights and unit all go h times slower: time is measured in horizons.
 
 /// Of the experts, in units of how far scores lie from the quantile.
 pub const RATES: [f64; EXPERTS] = [0.005, 0.0125, 0.03, 0.08, 0.2, 0.4];
@@ -60,9 +64,10 @@ impl Tracker {
         self.quantiles.iter().zip(&self.weights).map(|(q, w)| q * w).sum()
     }
 
-    /// Learns from one score.
-    pub fn observe(&mut self, score: f64, level: f64) {
-        let (eta, sigma) = (learning_rate(level), 1.0 / (2.0 * STRETCH));
+    /// Learns from one score. `horizon_bars`: how many neighbours share bars with it.
+    pub fn observe(&mut self, score: f64, level: f64, horizon_bars: u32) {
+        let overlap = f64::from(horizon_bars.max(1));
+        let (eta, sigma) = (learning_rate(level) / overlap, 1.0 / (2.0 * STRETCH * overlap));
         let (unit, quantile) = (self.unit, self.quantile());
         let mut total = 0.0;
         for (q, w) in self.quantiles.iter().zip(&mut self.weights) {
@@ -77,11 +82,11 @@ impl Tracker {
         }
         for (q, rate) in self.quantiles.iter_mut().zip(RATES) {
             let missed = if score > *q { 1.0 } else { 0.0 };
-            *q += rate * unit * (missed - (1.0 - level));
+            *q += rate / overlap * unit * (missed - (1.0 - level));
         }
         let distance = (score - quantile).abs().min(FAR * unit);
         // Scores that are all the same leave a unit all the same.
-        self.unit = (unit + (distance - unit) / UNIT_OUTCOMES).max(1e-30);
+        self.unit = (unit + (distance - unit) / (UNIT_OUTCOMES * overlap)).max(1e-30);
     }
 
     /// Its exact state.

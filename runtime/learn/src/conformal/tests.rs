@@ -55,7 +55,7 @@ fn coverage(count: usize, scale: fn(f64) -> f64, seed: u64) -> ([f64; 3], [f64; 
         let s = score(i as f64 / count as f64);
         hits[0].push(s <= fixed);
         hits[1].push(s <= tracker.quantile());
-        tracker.observe(s, LEVEL);
+        tracker.observe(s, LEVEL, 1);
     }
     let share = |hits: &[bool]| hits.iter().filter(|&&h| h).count() as f64 / hits.len() as f64;
     let summary = |hits: &[bool]| {
@@ -96,15 +96,44 @@ fn a_jump_is_caught_up_with() {
         let mut random = Random::new(seed);
         let mut tracker = Tracker::new(1.645, 1.0);
         for _ in 0..2000 {
-            tracker.observe(random.normal().abs(), LEVEL);
+            tracker.observe(random.normal().abs(), LEVEL, 1);
         }
         let still = tracker.quantile();
         assert!((still - 1.645).abs() < 0.25, "{still}");
         for _ in 0..100 {
-            tracker.observe(3.0 * random.normal().abs(), LEVEL);
+            tracker.observe(3.0 * random.normal().abs(), LEVEL, 1);
         }
         let after = tracker.quantile();
         assert!(after > 1.645 * 2.0 && after < 1.645 * 6.0, "seed {seed}: {after}");
+    }
+}
+
+/// Labels over 12 bars, whose outcomes come 12 bars late and share bars: coverage stays within 2 points of the level.
+/// Learning from each as if it stood alone loses more than that.
+#[test]
+fn overlapping_labels_keep_their_coverage() {
+    const HORIZON: usize = 12;
+    for seed in 0..if full_counts() { 20 } else { 4 } {
+        let mut random = Random::new(seed);
+        let noise: Vec<f64> = (0..20_000).map(|_| random.normal()).collect();
+        let scores: Vec<f64> = noise.windows(HORIZON).map(|w| w.iter().sum::<f64>().abs()).collect();
+        let (calibration, live) = scores.split_at(4000);
+        let fixed = split_quantile(calibration, LEVEL).unwrap();
+        let step = fixed - split_quantile(calibration, 0.5).unwrap();
+        let coverage = |horizon_bars: u32| {
+            let mut tracker = Tracker::new(fixed, step);
+            let mut hits = 0;
+            for (i, score) in live.iter().enumerate() {
+                hits += usize::from(*score <= tracker.quantile());
+                if i >= HORIZON {
+                    tracker.observe(live[i - HORIZON], LEVEL, horizon_bars);
+                }
+            }
+            hits as f64 / live.len() as f64
+        };
+        let (right, alone) = (coverage(HORIZON as u32), coverage(1));
+        assert!((right - LEVEL).abs() < 0.02, "seed {seed}: {right}");
+        assert!(alone < LEVEL - 0.025, "seed {seed}: {alone}");
     }
 }
 
@@ -118,12 +147,12 @@ fn the_state_is_its_bytes_to_the_bit() {
         if i >= 100 {
             scores.push(score);
         }
-        tracker.observe(score, LEVEL);
+        tracker.observe(score, LEVEL, 1);
         if i == 99 {
             kept = Tracker::from_bytes(&tracker.to_bytes()).unwrap();
         }
     }
-    scores.into_iter().for_each(|score| kept.observe(score, LEVEL));
+    scores.into_iter().for_each(|score| kept.observe(score, LEVEL, 1));
     assert_eq!(kept.to_bytes(), tracker.to_bytes());
     assert_eq!(Tracker::from_bytes(&[0; 3]), None);
     let mut spoiled = tracker.to_bytes();
@@ -137,7 +166,7 @@ proptest! {
     fn nothing_breaks_the_tracker(scores in prop::collection::vec(-1e12f64..1e12, 0..400), level in 0.01f64..0.99) {
         let mut tracker = Tracker::new(0.0, 1e-3);
         for score in scores {
-            tracker.observe(score, level);
+            tracker.observe(score, level, 1);
             let sum: f64 = tracker.weights.iter().sum();
             prop_assert!((sum - 1.0).abs() < 1e-9, "{sum}");
             prop_assert!(tracker.quantile().is_finite() && tracker.unit > 0.0);
