@@ -42,7 +42,9 @@ impl Meaning {
 
     /// The members that say how `values` are meant, each behind a comma.
     pub fn write(&self, s: &mut String, values: &[f32]) {
-        let _ = write!(s, ",{}", self.members);
+        if !self.members.is_empty() {
+            let _ = write!(s, ",{}", self.members);
+        }
         if self.names.is_empty() {
             return;
         }
@@ -152,7 +154,44 @@ pub fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use learn::label::LabelRecipe;
+    use learn::normalise::LabelScale;
     use market::{Symbol, Timeframe};
+    use registry::{GapPolicy, LabelKind};
+
+    fn rendered(kind: LabelKind, output: Output, values: &[f32]) -> serde_json::Value {
+        let label = LabelRecipe { kind, horizon_bars: 3, gaps: GapPolicy::Drop, dead_band: None };
+        let scale = LabelScale { mean: 0.0, scale: 1.0 };
+        let meaning = Meaning::of(&Reading::new(label, output, scale, 0.9, 1.5), true);
+        let mut s = "{\"value\":0".to_string();
+        meaning.write(&mut s, values);
+        let sure = Uncertainty { confidence: 0.625, low: -1.0, high: 2.5, level: 0.9 };
+        write_uncertainty(&mut s, Some(sure), Some(Tally { resolved: 4, covered: 3 }));
+        s.push('}');
+        serde_json::from_str(&s).unwrap()
+    }
+
+    #[test]
+    fn outputs_and_uncertainty_say_what_they_mean() {
+        let json = rendered(LabelKind::Direction, Output::Probabilities, &[0.25, 0.75]);
+        assert_eq!((&json["class"], &json["probabilities"]["down"]), (&"up".into(), &0.25.into()), "{json}");
+        assert_eq!(json["unit"], "1 up, 0 flat, -1 down");
+        let levels = vec![0.05, 0.5, 0.95];
+        let json = rendered(LabelKind::LogReturn, Output::Quantiles { levels }, &[-0.5, 0.25, 1.0]);
+        assert_eq!((&json["quantiles"]["0.05"], json.get("class")), (&(-0.5).into(), None), "{json}");
+        let json = rendered(LabelKind::RealisedVolatility, Output::Point, &[0.5]);
+        assert_eq!((&json["confidence"], &json["output"]), (&0.625.into(), &"point".into()));
+        assert!(json["confidence_of"].as_str().unwrap().contains("1.5"), "{json}");
+        let interval = &json["interval"];
+        assert_eq!(
+            (&interval["low"], &interval["high"], &interval["level"]),
+            (&(-1.0).into(), &2.5.into(), &0.9.into())
+        );
+        assert_eq!((&interval["resolved"], &interval["covered"]), (&4.into(), &3.into()));
+        let mut s = String::new();
+        write_uncertainty(&mut s, None, None);
+        assert_eq!(s, ",\"confidence\":null,\"interval\":null");
+    }
 
     #[test]
     fn a_prediction_is_json_with_the_exact_value() {
