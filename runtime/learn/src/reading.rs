@@ -67,6 +67,14 @@ impl Reading {
         output::values(&self.output, self.scale, outputs)
     }
 
+    /// How an output of the graph becomes a number in the label's unit; of a class, its score before the softmax.
+    pub fn output_scale(&self) -> LabelScale {
+        match self.output {
+            Output::Point | Output::Quantiles { .. } => self.scale,
+            Output::Probabilities => LabelScale { mean: 0.0, scale: 1.0 },
+        }
+    }
+
     /// The one number of a prediction; see [`output::value`].
     pub fn value(&self, values: &[f32]) -> f32 {
         output::value(&self.output, values)

@@ -28,6 +28,7 @@ pub fn run(settings: &Settings, args: &Explain) -> Result<(), String> {
     let timeframe = streams.first().map(|s| s.0.timeframe).ok_or("there are no bars")?;
     let wanted = CheckedDeployment { model: args.model.clone(), version: None, symbols: None, timeframe };
     let mut deployment = parts.serve(settings, folder, &wanted, 0)?;
+    let unit = deployment.terms.reading.output_scale().scale;
     let mut importance = Importance::new(manifest.input.window as usize, manifest.input.features as usize);
     let total: usize = streams.iter().map(|(_, bars)| bars.len().min(args.last as usize)).sum();
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(total as u64) };
@@ -44,7 +45,7 @@ pub fn run(settings: &Settings, args: &Explain) -> Result<(), String> {
             bar.inc(1);
             if let (Fed::Ready, Some(window)) = (fed, live.window()) {
                 let explained = explainer.explain(window).map_err(|e| e.to_string())?;
-                importance.add(&explained, manifest.label.scale);
+                importance.add(&explained, unit);
             }
         }
         live.close(deployment.features.as_mut());

@@ -2,7 +2,7 @@
 //!
 //! Requests that come while a batch runs wait together and are the next batch. A window is the rows that the
 //! manifest's feature names name, as the feature plugin gives them, so that the reply equals the one on the same
-//! bars; `raw` leaves out the normaliser and the label's scale, and is then the model file itself.
+//! bars; `raw` leaves out the normaliser and how outputs are read, and is then the model file itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -94,7 +94,7 @@ pub struct Loaded {
     /// Further outputs of the graph and their shapes; -1 is the batch.
     pub extra: Vec<(String, Vec<i64>)>,
     normaliser: Normaliser,
-    label: LabelScale,
+    reading: Reading,
     engine: Mutex<Engine>,
     queue: Mutex<Queue>,
     queue_rows_max: usize,
@@ -131,7 +131,7 @@ impl Loaded {
             bytes: 3 * file_bytes + 12 * widest.unwrap_or(0),
             extra,
             normaliser: Normaliser::from_manifest(&manifest.normaliser),
-            label: LabelScale { mean: manifest.label.mean, scale: manifest.label.scale },
+            reading: Reading::from_manifest(&manifest),
             engine: Mutex::new(Engine { runner, graph, executor, explainer: None, full: None }),
             queue: Mutex::default(),
             queue_rows_max,
@@ -288,11 +288,11 @@ impl Loaded {
         if values.iter().any(|x| !x.is_finite()) {
             return Err(InferError::Failed("the model's output is not a finite number".into()));
         }
-        let scale = if job.wants.raw { LabelScale { mean: 0.0, scale: 1.0 } } else { self.label };
+        let scale =
+            if job.wants.raw { LabelScale { mean: 0.0, scale: 1.0 } } else { self.reading.output_scale() };
         if !job.wants.raw {
             // In the label's unit; quantiles sorted, logits as probabilities.
-            let reading = Reading::from_manifest(&self.manifest);
-            values = values.chunks(width.max(1)).flat_map(|row| reading.values(row)).collect();
+            values = values.chunks(width.max(1)).flat_map(|row| self.reading.values(row)).collect();
         }
         let mut outputs =
             vec![Output { name: "prediction".into(), shape: vec![job.rows, width], data: values }];
@@ -305,7 +305,8 @@ impl Loaded {
         Ok(outputs)
     }
 
-    /// Attributions and residual in the prediction's unit, and the prediction at the baseline.
+    /// Attributions and residual in the label's unit, and the output at the baseline; of probabilities, of the
+    /// class's score before the softmax.
     fn explanations(
         &self,
         engine: &mut Engine,
