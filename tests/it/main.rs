@@ -2,6 +2,7 @@
 mod appliance;
 mod bench;
 mod clients;
+mod dist;
 mod http;
 mod market;
 mod onnx;

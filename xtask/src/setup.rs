@@ -9,9 +9,24 @@ use crate::{cargo, root, run, target};
 /// Debian's compiler with the sources of std, and a linker for wasm32.
 const DEBIAN_PACKAGES: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-22"];
 
+const C_PACKAGES: [&str; 2] = ["clang-22", "lld-22"];
+
+/// Folder under `plugins/`, and name.
+const PLUGINS: [(&str, &str); 6] = [
+    ("architectures", "lstm"),
+    ("architectures", "gru"),
+    ("architectures", "cnn"),
+    ("architectures", "transformer"),
+    ("architectures", "dlinear"),
+    ("features", "technical"),
+];
+
 pub fn all() -> Result<(), String> {
     let binary = binary()?;
     guests(&binary)?;
+    if let Err(reason) = c_compiler() {
+        println!("no C compiler for plugins: {reason}");
+    }
     if let Err(reason) = python() {
         println!("no Python packages: {reason}");
     }
@@ -45,16 +60,9 @@ pub fn guest_toolchain() -> Result<(), String> {
             return Ok(());
         }
     }
-    if answers("apt-get", &["--version"]).is_some()
-        && answers("id", &["-u"]).is_some_and(|id| id.trim() == "0")
-    {
+    if may_apt() {
         println!("installing {} with apt-get, to build plugins", DEBIAN_PACKAGES.join(" "));
-        let apt =
-            |args: &[&str]| run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args));
-        apt(&["update", "-q"])?;
-        let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
-        install.extend(DEBIAN_PACKAGES);
-        return apt(&install);
+        return apt(&DEBIAN_PACKAGES);
     }
     Err(format!(
         "no tool chain for WASM guests: run `rustup target add {target}`, or as root `apt-get install {}`",
@@ -69,16 +77,46 @@ fn debian_installed() -> bool {
         .is_some_and(|s| s.lines().filter(|l| *l == "installed").count() == DEBIAN_PACKAGES.len())
 }
 
+/// A C compiler for wasm32, which the test of a plugin in C needs: Debian's clang, beside the linker of the plugins.
+pub fn c_compiler() -> Result<(), String> {
+    let is_there = |name: &str| {
+        let linker = answers(name, &["--print-prog-name=wasm-ld"]).unwrap_or_default();
+        answers(name, &["--print-targets"]).is_some_and(|targets| targets.contains("wasm32"))
+            && Path::new(linker.trim()).is_absolute()
+    };
+    let mut names = (16..=30).map(|major| format!("clang-{major}")).chain(["clang".to_string()]);
+    if names.any(|name| is_there(&name)) {
+        return Ok(());
+    }
+    if may_apt() {
+        println!("installing {} with apt-get, to build the plugin in C", C_PACKAGES.join(" "));
+        return apt(&C_PACKAGES);
+    }
+    Err(format!("no clang for wasm32: as root, `apt-get install {}`", C_PACKAGES.join(" ")))
+}
+
+fn may_apt() -> bool {
+    answers("apt-get", &["--version"]).is_some() && answers("id", &["-u"]).is_some_and(|id| id.trim() == "0")
+}
+
+fn apt(packages: &[&str]) -> Result<(), String> {
+    let apt =
+        |args: &[&str]| run(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(args));
+    apt(&["update", "-q"])?;
+    let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
+    install.extend(packages);
+    apt(&install)
+}
+
 /// Builds the plugins of this repository into `target/plugins`.
 pub fn guests(binary: &Path) -> Result<PathBuf, String> {
     guest_toolchain()?;
     let out = target().join("plugins");
     std::fs::create_dir_all(&out).map_err(|e| e.to_string())?;
-    for (folder, name) in
-        [("plugins/architectures/lstm", "lstm"), ("plugins/features/technical", "technical")]
-    {
+    for (kind, name) in PLUGINS {
         let component = out.join(format!("{name}.wasm"));
-        run(Command::new(binary).args(["plugin", "build", folder, "--out"]).arg(&component))?;
+        let folder = format!("plugins/{kind}/{name}");
+        run(Command::new(binary).args(["plugin", "build", &folder, "--out"]).arg(&component))?;
     }
     Ok(out)
 }

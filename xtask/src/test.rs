@@ -35,6 +35,9 @@ pub fn all(counts: Counts) -> Result<(), String> {
     if let Err(reason) = &guests {
         skip(&skipped, "plugin builds", reason);
     }
+    if let Err(reason) = setup::c_compiler() {
+        skip(&skipped, "the plugin in C", &reason);
+    }
     let python = setup::python();
     if let Err(reason) = &python {
         skip(&skipped, "comparisons with Python packages", reason);

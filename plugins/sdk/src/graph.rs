@@ -40,8 +40,10 @@ impl<'a> Graph<'a> {
         Node(self.host.input())
     }
 
-    /// A trained parameter. `initial` is "zeros", "glorot", "lstm-bias", "uniform:N" (within 1/√N) or
-    /// "constant:X".
+    /// A trained parameter; of its dims the last is the output, the others together are the input (fan-in).
+    /// `initial` is "zeros", "constant:X", "glorot" (uniform within √(6 / (fan-in + fan-out))), "he" (uniform
+    /// within √(6 / fan-in), before a ReLU), "uniform:N" (within 1/√N), "normal:S" (standard deviation S) or
+    /// "lstm-bias" (one for the forget gate).
     pub fn parameter(&self, name: &str, dims: &[u32], initial: &str) -> Built {
         self.host.parameter(name, dims, initial).map(Node)
     }
@@ -102,7 +104,7 @@ impl<'a> Graph<'a> {
         self.host.concat(&xs, axis).map(Node)
     }
 
-    /// Over the last two axes; those before broadcast.
+    /// Over the last two axes; those before are the same in both, or only `a` has them.
     pub fn matmul(&self, a: Node, b: Node) -> Built {
         self.matmul_transposed(a, b, false, false)
     }
@@ -135,6 +137,29 @@ impl<'a> Graph<'a> {
         self.host.lstm(x.0, w.0, u.0, b.0, sequence).map(Node)
     }
 
+    /// x `[-1, T, F]`, w `[F, 3H]`, u `[H, 3H]`, b `[3H]` of x·w, c `[3H]` of h·u; gates in the order reset,
+    /// update, new. `[-1, T, H]` when `sequence`, else the last step `[-1, H]`.
+    pub fn gru(&self, x: Node, w: Node, u: Node, b: Node, c: Node, sequence: bool) -> Built {
+        self.host.gru(x.0, w.0, u.0, b.0, c.0, sequence).map(Node)
+    }
+
+    /// A causal convolution: x `[-1, T, F]`, w `[K, F, O]`, b `[O]` → y `[-1, T, O]`, where
+    /// `y[t] = b + Σ_k x[t − (K − 1 − k)·dilation] · w[k]`; rows before the first are zeros.
+    pub fn conv1d(&self, x: Node, w: Node, b: Node, dilation: u32) -> Built {
+        self.host.conv1d(x.0, w.0, b.0, dilation).map(Node)
+    }
+
+    /// Scaled dot-product attention (Vaswani et al. 2017): q `[-1, T, D]`, k and v `[-1, S, D]` → `[-1, T, D]`.
+    /// Each of `heads` sees D / heads columns. When `causal` (S = T), place t sees places up to t.
+    pub fn attention(&self, q: Node, k: Node, v: Node, heads: u32, causal: bool) -> Built {
+        self.host.attention(q.0, k.0, v.0, heads, causal).map(Node)
+    }
+
+    /// The weights that [`attention`](Self::attention) gives the places: `[-1, heads, T, S]`.
+    pub fn attention_weights(&self, q: Node, k: Node, heads: u32, causal: bool) -> Built {
+        self.host.attention_weights(q.0, k.0, heads, causal).map(Node)
+    }
+
     pub fn shape_of(&self, x: Node) -> Result<Vec<i64>, String> {
         self.host.shape_of(x.0)
     }
@@ -144,7 +169,8 @@ impl<'a> Graph<'a> {
         self.host.scope(name);
     }
 
-    /// "prediction" `[-1, outputs]` is required.
+    /// "prediction" `[-1, outputs]` is required. Others stay in the model file and are not computed while it
+    /// serves.
     pub fn output(&self, name: &str, x: Node) -> Result<(), String> {
         self.host.output(name, x.0)
     }

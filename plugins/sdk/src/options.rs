@@ -6,6 +6,9 @@ use std::ops::RangeInclusive;
 
 use crate::json::{self, Value};
 
+/// The JSON Schema extension that the host reads.
+const LOG: &str = "\"x-scale\":\"log\"";
+
 /// A JSON Schema under construction: one call for each option, each with its default.
 #[derive(Default)]
 pub struct Schema {
@@ -32,6 +35,43 @@ impl Schema {
         let (low, high) = range.into_inner();
         let rest = format!("\"minimum\":{low:?},\"maximum\":{high:?},\"default\":{default:?}");
         self.property(name, "number", &rest, description)
+    }
+
+    /// An integer whose values differ by factors: the range begins above 0, and a search draws the logarithm
+    /// evenly.
+    pub fn integer_log(
+        self,
+        name: &str,
+        range: RangeInclusive<i64>,
+        default: i64,
+        description: &str,
+    ) -> Self {
+        let (low, high) = range.into_inner();
+        let rest = format!("\"minimum\":{low},\"maximum\":{high},\"default\":{default},{LOG}");
+        self.property(name, "integer", &rest, description)
+    }
+
+    /// A number whose values differ by factors: the range begins above 0, and a search draws the logarithm evenly.
+    pub fn number_log(self, name: &str, range: RangeInclusive<f64>, default: f64, description: &str) -> Self {
+        let (low, high) = range.into_inner();
+        let rest = format!("\"minimum\":{low:?},\"maximum\":{high:?},\"default\":{default:?},{LOG}");
+        self.property(name, "number", &rest, description)
+    }
+
+    /// What the host trains with where its user says nothing: [`build`](crate::Architecture::build) needn't read
+    /// it. From 1e-5 to 0.1.
+    pub fn learning_rate(self, default: f64) -> Self {
+        self.number_log("learning_rate", 1e-5..=0.1, default, "Of AdamW; read by the training.")
+    }
+
+    /// As [`learning_rate`](Self::learning_rate): AdamW's decoupled decay, from 1e-6 to 1.
+    pub fn weight_decay(self, default: f64) -> Self {
+        self.number_log("weight_decay", 1e-6..=1.0, default, "Of AdamW, on matrices; read by the training.")
+    }
+
+    /// As [`learning_rate`](Self::learning_rate): samples in a step, from 1 to 4096.
+    pub fn batch(self, default: i64) -> Self {
+        self.integer_log("batch", 1..=4096, default, "Samples in a training step; read by the training.")
     }
 
     pub fn boolean(self, name: &str, default: bool, description: &str) -> Self {
@@ -125,7 +165,9 @@ mod tests {
             .integer("hidden", 1..=1024, 64, "Units.")
             .number("rate", 0.0..=0.9, 0.0, "A \"rate\".")
             .boolean("bias", true, "")
-            .choice("mode", &["a", "b"], "b", "Which.");
+            .choice("mode", &["a", "b"], "b", "Which.")
+            .integer_log("units", 1..=512, 8, "")
+            .number_log("step", 1e-5..=0.5, 1e-3, "");
         assert_eq!(
             schema.to_json(),
             concat!(
@@ -133,7 +175,9 @@ mod tests {
                 r#""hidden":{"type":"integer","minimum":1,"maximum":1024,"default":64,"description":"Units."},"#,
                 r#""rate":{"type":"number","minimum":0.0,"maximum":0.9,"default":0.0,"description":"A \"rate\"."},"#,
                 r#""bias":{"type":"boolean","default":true,"description":""},"#,
-                r#""mode":{"type":"string","enum":["a","b"],"default":"b","description":"Which."}"#,
+                r#""mode":{"type":"string","enum":["a","b"],"default":"b","description":"Which."},"#,
+                r#""units":{"type":"integer","minimum":1,"maximum":512,"default":8,"x-scale":"log","description":""},"#,
+                r#""step":{"type":"number","minimum":1e-5,"maximum":0.5,"default":0.001,"x-scale":"log","description":""}"#,
                 r#"},"additionalProperties":false}"#
             )
         );

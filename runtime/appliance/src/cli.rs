@@ -117,7 +117,7 @@ pub struct Train {
     /// Feature plugin: a name in plugins.folders or a .wasm file.
     #[arg(long, default_value = "technical")]
     pub features: String,
-    /// A hyper-parameter of the architecture: --hyper hidden=64
+    /// A hyper-parameter of the architecture: --hyper hidden=64. `alphaplus plugin inspect` lists them.
     #[arg(long, value_name = "NAME=VALUE")]
     pub hyper: Vec<String>,
     /// An option of the feature plugin.
@@ -155,12 +155,15 @@ pub struct Train {
     /// Stop after so many epochs without a better validation loss.
     #[arg(long, default_value_t = 5)]
     pub patience: u32,
-    #[arg(long, default_value_t = 64)]
-    pub batch: u32,
-    #[arg(long, default_value_t = 1e-3)]
-    pub learning_rate: f64,
-    #[arg(long, default_value_t = 1e-2)]
-    pub weight_decay: f64,
+    /// Samples in a step. Otherwise what the architecture's schema says, or 64.
+    #[arg(long)]
+    pub batch: Option<u32>,
+    /// AdamW's highest rate. Otherwise what the architecture's schema says, or 0.001.
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// AdamW's decay of matrices. Otherwise what the architecture's schema says, or 0.01.
+    #[arg(long)]
+    pub weight_decay: Option<f64>,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// Share of the bars that is trained on.
@@ -346,6 +349,22 @@ pub enum Plugin {
         #[arg(default_value = ".")]
         folder: PathBuf,
         /// Where the component goes; otherwise <folder>/<name>.wasm
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+    /// Make a component of a core module that a compiler of another language made.
+    Wrap {
+        /// The module: it exports what the canonical ABI says of a world in plugin.wit.
+        module: PathBuf,
+        /// What the plugin is called.
+        #[arg(long)]
+        name: String,
+        #[arg(long, value_name = "VERSION", default_value = "0.1.0")]
+        plugin_version: String,
+        /// As SPDX writes it: "Apache-2.0".
+        #[arg(long, default_value = "")]
+        licence: String,
+        /// Where the component goes; otherwise <name>.wasm
         #[arg(long)]
         out: Option<PathBuf>,
     },

@@ -97,6 +97,13 @@ impl Parts {
         self.registry.load(name, version).map_err(|e| e.to_string())
     }
 
+    /// What a model computes while it serves: its prediction. Other outputs, such as a transformer's attention,
+    /// stay in the file.
+    pub fn served_graph(&self, onnx: &[u8]) -> Result<graph::Graph, String> {
+        let graph = self.codec.decode(onnx).map_err(|e| e.to_string())?;
+        graph::rewrite::only(&graph, plugin::OUTPUT).map_err(|e| e.to_string())
+    }
+
     /// The feature source that a manifest pins, checked against what it says.
     pub fn features(&self, settings: &Settings, manifest: &Manifest) -> Result<FeaturePlugin, String> {
         let pinned = &manifest.features;
@@ -176,7 +183,7 @@ impl Parts {
                 manifest.data.timeframe, wanted.timeframe
             )));
         }
-        let graph = self.codec.decode(&folder.onnx).map_err(|e| at(e.to_string()))?;
+        let graph = self.served_graph(&folder.onnx).map_err(at)?;
         let features = self.features(settings, &manifest).map_err(at)?;
         let (window, columns) = (manifest.input.window as usize, manifest.input.features as usize);
         if manifest.serving.sliding != Sliding::Exact {

@@ -176,7 +176,10 @@ fn check_initial(row: &Row, plan: &dyn Plan) -> Result<(), String> {
         return Err(format!("save gives {:?}, not {:?}", form(&saved), form(&expected)));
     }
     for (state, (saved, expected)) in row.graph.states.iter().zip(saved.iter().zip(&expected)) {
-        let seeded = matches!(state.initial, Initial::Glorot | Initial::UniformRoot { .. });
+        let seeded = matches!(
+            state.initial,
+            Initial::Glorot | Initial::He | Initial::Normal { .. } | Initial::UniformRoot { .. }
+        );
         if !seeded && saved != expected {
             return Err(format!("state {:?} doesn't start as the graph says", state.name));
         }

@@ -30,6 +30,12 @@ pub enum Initial {
     Zeros,
     /// Uniform in ±√(6 / (fan_in + fan_out)) (Glorot and Bengio 2010).
     Glorot,
+    /// Uniform in ±√(6 / fan_in) (He et al. 2015): for layers before a ReLU.
+    He,
+    /// Normal with mean 0 and this standard deviation.
+    Normal {
+        deviation: f32,
+    },
     /// Uniform in ±1/√n.
     UniformRoot {
         n: usize,

@@ -158,6 +158,17 @@ fn key(op: &Op) -> Key {
     }
 }
 
+/// The graph of one output alone: what only others need goes, and so do updates. Inputs stay. A graph without that
+/// output keeps all of its own.
+pub fn only(graph: &Graph, output: &str) -> Result<Graph, VerifyError> {
+    let mut graph = graph.clone();
+    if graph.output(output).is_some() {
+        graph.outputs.retain(|(name, _)| name == output);
+    }
+    graph.updates.clear();
+    drop_dead(&graph)
+}
+
 /// Nodes that no output and no update needs go. Inputs stay, since the caller gives them by their order;
 /// only the dropout seed goes with the last dropout.
 pub fn drop_dead(graph: &Graph) -> Result<Graph, VerifyError> {

@@ -127,7 +127,11 @@ pub(crate) fn check_initial(initial: &Initial, shape: &Shape) -> Result<(), Stri
         return Err(format!("its shape {shape} depends on the batch"));
     };
     match initial {
-        Initial::Zeros | Initial::Glorot => Ok(()),
+        Initial::Zeros | Initial::Glorot | Initial::He => Ok(()),
+        Initial::Normal { deviation } if deviation.is_finite() && *deviation > 0.0 => Ok(()),
+        Initial::Normal { deviation } => {
+            Err(format!("the deviation {deviation} of its initial values is not finite and above 0"))
+        }
         Initial::UniformRoot { n: 0 } => Err("uniform within 1/√0 is not finite; n must be above 0".into()),
         Initial::UniformRoot { .. } => Ok(()),
         Initial::Constant(x) if x.is_finite() => Ok(()),

@@ -3,16 +3,14 @@
 use std::fmt;
 
 use graph::builder::DROPOUT_SEED;
-use graph::{Dim, Executor, Graph, Plan, PrepareError, RunError, Tensor};
+use graph::{Dim, Executor, Graph, Plan, PrepareError, RunError, Tensor, rewrite};
 
 use crate::dataset::Dataset;
 
-/// A prepared inference graph.
+/// A prepared inference graph; of its outputs "prediction" alone is computed.
 pub struct Predictor {
     plan: Box<dyn Plan>,
     batch: usize,
-    /// Where "prediction" stands among the outputs.
-    prediction: usize,
     width: usize,
     outputs: Vec<Vec<f32>>,
     windows: Vec<f32>,
@@ -26,17 +24,12 @@ impl Predictor {
         dataset: &Dataset,
         batch: usize,
     ) -> Result<Self, PredictError> {
-        let prediction = check_model(graph, dataset).map_err(PredictError::Model)?;
-        let width = width_of(graph, prediction).map_err(PredictError::Model)?;
-        let plan = executor.prepare(graph, &[batch]).map_err(PredictError::Prepare)?;
-        Ok(Predictor {
-            plan,
-            batch,
-            prediction,
-            width,
-            outputs: vec![Vec::new(); graph.outputs.len()],
-            windows: Vec::new(),
-        })
+        let place = check_model(graph, dataset).map_err(PredictError::Model)?;
+        let width = width_of(graph, place).map_err(PredictError::Model)?;
+        let graph = rewrite::only(graph, "prediction").map_err(|e| PredictError::Model(e.to_string()))?;
+        let plan = executor.prepare(&graph, &[batch]).map_err(PredictError::Prepare)?;
+        let outputs = vec![Vec::new(); graph.outputs.len()];
+        Ok(Predictor { plan, batch, width, outputs, windows: Vec::new() })
     }
 
     /// Replaces weights.
@@ -60,7 +53,7 @@ impl Predictor {
                 self.windows.extend_from_slice(dataset.window_of(&dataset.samples[index]));
             }
             self.plan.run(self.batch, &[&self.windows], &mut self.outputs).map_err(PredictError::Run)?;
-            let predicted = &self.outputs[self.prediction];
+            let predicted = &self.outputs[0];
             let expected = self.batch * self.width;
             if predicted.len() != expected {
                 return Err(PredictError::Count { expected, found: predicted.len() });

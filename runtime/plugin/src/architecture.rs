@@ -15,6 +15,7 @@ use crate::host::Component;
 use crate::log::clean;
 use crate::schema::{Schema, SchemaError, ValueError};
 use crate::survey::World;
+use crate::training;
 
 /// The name of every model's input, `[B, window, features]`.
 pub const INPUT: &str = "features";
@@ -90,7 +91,8 @@ impl Architecture {
             .map_err(|e| error(ArchitectureErrorKind::Instantiate(clean(&format!("{e:#}"), 1 << 10))))?;
         let mut call = Call::start(component, &pre).map_err(error)?;
         let text = call.schema().map_err(error)?;
-        let schema = Schema::parse(&text).map_err(|e| error(ArchitectureErrorKind::Schema(e)))?;
+        let schema = Schema::parse(&text).and_then(|schema| training::check(&schema).map(|()| schema));
+        let schema = schema.map_err(|e| error(ArchitectureErrorKind::Schema(e)))?;
         Ok(Architecture { component: component.clone(), pre, schema })
     }
 

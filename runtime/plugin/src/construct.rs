@@ -2,6 +2,7 @@
 
 use graph::{
     BinaryOp, Builder, Dim, Graph, Initial, Keep, Limits, NodeId, ReduceOp, Shape, Tensor, UnaryOp, Value,
+    rewrite,
 };
 use wasmtime::component::Resource;
 
@@ -19,6 +20,9 @@ pub struct GraphInProgress {
 
 /// Of all constants of a graph together: 64 MiB.
 const CONSTANT_ELEMENTS_MAX: usize = 16 << 20;
+
+/// How far back a convolution reads: rows of zeros that an executor may have to hold.
+const CONV1D_REACH_MAX: usize = 65_536;
 
 type Built = Result<u32, String>;
 
@@ -47,7 +51,14 @@ impl GraphInProgress {
             }
             Some(_) => {}
         }
-        self.builder.finish().map_err(|e| e.to_string())
+        let graph = self.builder.finish().map_err(|e| e.to_string())?;
+        match untrained(&graph)? {
+            None => Ok(graph),
+            Some((state, output)) => Err(format!(
+                "its parameter \"{state}\" is for the output \"{output}\" alone, and training follows \"{OUTPUT}\": \
+                 nothing would train it"
+            )),
+        }
     }
 
     fn parameter(&mut self, name: &str, dims: &[u32], initial: &str) -> Built {
@@ -79,6 +90,20 @@ impl GraphInProgress {
         index(self.builder.reduce(op, value(x), &axes_of(axes), keep))
     }
 
+    fn conv1d(&mut self, x: u32, w: u32, b: u32, dilation: usize) -> Built {
+        let find = |node| self.builder.find(value(node));
+        if let (Some(shape), Some([Dim::Fixed(taps), ..])) = (find(x), find(w).map(|shape| shape.dims())) {
+            let reach = taps.saturating_sub(1).saturating_mul(dilation);
+            if reach > CONV1D_REACH_MAX {
+                return Err(format!(
+                    "conv1d of {shape}: its first tap reads {reach} rows back, and at most {CONV1D_REACH_MAX} go; \
+                     lower the dilation"
+                ));
+            }
+        }
+        index(self.builder.conv1d(value(x), value(w), value(b), dilation))
+    }
+
     fn shape_of(&self, x: u32) -> Result<Vec<i64>, String> {
         let shape = self.builder.find(value(x)).ok_or_else(|| format!("there is no node {x}"))?;
         let dim = |d: &Dim| match d {
@@ -95,6 +120,18 @@ impl GraphInProgress {
         }
         Ok(name)
     }
+}
+
+/// A parameter that some output needs and the prediction doesn't, and that output.
+fn untrained(graph: &Graph) -> Result<Option<(String, String)>, String> {
+    let of = |output: &str| rewrite::only(graph, output).map_err(|e| e.to_string());
+    let trained = of(OUTPUT)?;
+    for (output, _) in graph.outputs.iter().filter(|(name, _)| name != OUTPUT) {
+        if let Some(state) = of(output)?.states.iter().find(|s| trained.state(&s.name).is_none()) {
+            return Ok(Some((state.name.clone(), output.clone())));
+        }
+    }
+    Ok(None)
 }
 
 fn value(node: u32) -> Value {
@@ -114,15 +151,18 @@ fn unknown(what: &str, name: &str, known: &str) -> String {
 }
 
 fn parse_initial(text: &str) -> Result<Initial, String> {
-    let bad = || unknown("initial value", text, "zeros, glorot, lstm-bias, uniform:N and constant:X");
+    let known = "zeros, glorot, he, lstm-bias, uniform:N, normal:S and constant:X";
+    let bad = || unknown("initial value", text, known);
     match text.split_once(':') {
         None => match text {
             "zeros" => Ok(Initial::Zeros),
             "glorot" => Ok(Initial::Glorot),
+            "he" => Ok(Initial::He),
             "lstm-bias" => Ok(Initial::LstmBias),
             _ => Err(bad()),
         },
         Some(("uniform", n)) => n.parse().map(|n| Initial::UniformRoot { n }).map_err(|_| bad()),
+        Some(("normal", s)) => s.parse().map(|deviation| Initial::Normal { deviation }).map_err(|_| bad()),
         Some(("constant", x)) => x.parse().map(Initial::Constant).map_err(|_| bad()),
         Some(_) => Err(bad()),
     }
@@ -238,6 +278,23 @@ impl wit::HostBuilder for Guest {
         self.add(|to| to.lstm(value(x), value(w), value(u), value(b), keep))
     }
 
+    fn gru(&mut self, _: To, x: u32, w: u32, u: u32, b: u32, c: u32, sequence: bool) -> Built {
+        let keep = if sequence { Keep::Sequence } else { Keep::Last };
+        self.add(|to| to.gru(value(x), value(w), value(u), value(b), value(c), keep))
+    }
+
+    fn conv1d(&mut self, _: To, x: u32, w: u32, b: u32, dilation: u32) -> Built {
+        self.graph()?.conv1d(x, w, b, dilation as usize)
+    }
+
+    fn attention(&mut self, _: To, q: u32, k: u32, v: u32, heads: u32, causal: bool) -> Built {
+        self.add(|to| to.attention(value(q), value(k), value(v), heads as usize, causal))
+    }
+
+    fn attention_weights(&mut self, _: To, q: u32, k: u32, heads: u32, causal: bool) -> Built {
+        self.add(|to| to.attention_weights(value(q), value(k), heads as usize, causal))
+    }
+
     fn shape_of(&mut self, _: To, x: u32) -> Result<Vec<i64>, String> {
         self.graph()?.shape_of(x)
     }
@@ -271,9 +328,11 @@ mod tests {
         assert_eq!(parse_initial("zeros"), Ok(Initial::Zeros));
         assert_eq!(parse_initial("glorot"), Ok(Initial::Glorot));
         assert_eq!(parse_initial("lstm-bias"), Ok(Initial::LstmBias));
+        assert_eq!(parse_initial("he"), Ok(Initial::He));
+        assert_eq!(parse_initial("normal:0.02"), Ok(Initial::Normal { deviation: 0.02 }));
         assert_eq!(parse_initial("uniform:64"), Ok(Initial::UniformRoot { n: 64 }));
         assert_eq!(parse_initial("constant:-0.5"), Ok(Initial::Constant(-0.5)));
-        for bad in ["", "xavier", "uniform:", "uniform:-1", "constant:x", "zeros:1"] {
+        for bad in ["", "xavier", "normal:", "he:2", "uniform:", "uniform:-1", "constant:x", "zeros:1"] {
             let error = parse_initial(bad).expect_err(bad);
             assert!(error.contains("there are zeros, glorot"), "{error}");
         }

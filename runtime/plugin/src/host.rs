@@ -279,7 +279,7 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, LoadErrorKind> {
+pub(crate) fn read_bounded(path: &Path, limit: usize) -> Result<Vec<u8>, LoadErrorKind> {
     use std::io::Read;
     let read = |e: std::io::Error| LoadErrorKind::Read(e.to_string());
     let file = std::fs::File::open(path).map_err(read)?;

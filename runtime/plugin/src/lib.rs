@@ -27,6 +27,7 @@ mod synthetic;
 #[cfg(test)]
 mod tests;
 pub mod toolchain;
+pub mod training;
 
 pub use architecture::{Architecture, ArchitectureError, ArchitectureErrorKind, Dimensions, INPUT, OUTPUT};
 pub use bench::{ArchitectureBench, Bench, FeaturesBench, bench};
@@ -41,3 +42,4 @@ pub use metadata::{Metadata, MetadataError};
 pub use quarantine::{Quarantine, QuarantinePolicy, Standing};
 pub use schema::{Kind, Property, Schema, SchemaError, ValueError};
 pub use survey::{LoadErrorKind, WIT_VERSION, World};
+pub use training::TrainingHyper;

@@ -24,6 +24,9 @@ pub struct Schema {
 pub struct Property {
     pub name: String,
     pub kind: Kind,
+    /// "x-scale": "log": values differ by factors, and a search draws the logarithm evenly. Only of integers and
+    /// numbers whose minimum is above 0.
+    pub log_scale: bool,
     pub description: String,
 }
 
@@ -150,11 +153,13 @@ impl Schema {
         self.properties.iter().map(|p| (p.name.clone(), p.kind.default_value())).collect()
     }
 
-    /// For help texts: one line a property, "hidden = 64 (1 to 512): units of the hidden layer".
+    /// For help texts: one line a property, "hidden = 64 (a whole number from 1 to 512): units of the hidden layer";
+    /// a property of logarithmic scale says so.
     pub fn describe(&self) -> String {
         let line = |p: &Property| {
             let text = if p.description.is_empty() { String::new() } else { format!(": {}", p.description) };
-            format!("{} = {} ({}){text}\n", p.name, p.kind.default_value(), p.kind.takes())
+            let scale = if p.log_scale { ", log scale" } else { "" };
+            format!("{} = {} ({}{scale}){text}\n", p.name, p.kind.default_value(), p.kind.takes())
         };
         self.properties.iter().map(line).collect()
     }
@@ -201,7 +206,9 @@ impl Property {
             Some(_) => return Err(error("has a description that is not a string".into())),
         };
         let description = clean(description, DESCRIPTION_BYTES_MAX).replace('\n', " ");
-        Ok(Property { name: name.into(), kind: kind.map_err(error)?, description })
+        let kind = kind.map_err(error)?;
+        let log_scale = parse_scale(fields, &kind).map_err(error)?;
+        Ok(Property { name: name.into(), kind, log_scale, description })
     }
 
     fn check(&self, value: &Value) -> Result<Value, ValueError> {
@@ -253,8 +260,23 @@ fn field<T>(
         .ok_or_else(|| format!("has the {key} {}, which is not {wanted}", clean(&value.to_string(), 64)))
 }
 
+/// Of a property whose kind is read already.
+fn parse_scale(fields: &Map<String, Value>, kind: &Kind) -> Result<bool, String> {
+    let above_0 = match kind {
+        Kind::Integer { minimum, .. } => *minimum > 0,
+        Kind::Number { minimum, .. } => *minimum > 0.0,
+        Kind::Boolean { .. } | Kind::Choice { .. } => false,
+    };
+    match fields.get("x-scale").map(Value::as_str) {
+        None | Some(Some("linear")) => Ok(false),
+        Some(Some("log")) if above_0 => Ok(true),
+        Some(Some("log")) => Err("has the x-scale \"log\" and no minimum above 0".into()),
+        Some(_) => Err("has an \"x-scale\" that is neither \"log\" nor \"linear\"".into()),
+    }
+}
+
 fn parse_integer(fields: &Map<String, Value>) -> Result<Kind, String> {
-    known(fields, &["minimum", "maximum"])?;
+    known(fields, &["minimum", "maximum", "x-scale"])?;
     let read = |key| field(fields, key, "a whole number within ±2^53", integer);
     let (minimum, maximum, default) = (read("minimum")?, read("maximum")?, read("default")?);
     if !(minimum <= default && default <= maximum) {
@@ -264,7 +286,7 @@ fn parse_integer(fields: &Map<String, Value>) -> Result<Kind, String> {
 }
 
 fn parse_number(fields: &Map<String, Value>) -> Result<Kind, String> {
-    known(fields, &["minimum", "maximum"])?;
+    known(fields, &["minimum", "maximum", "x-scale"])?;
     let read = |key| field(fields, key, "a finite number", |v| v.as_f64().filter(|x| x.is_finite()));
     let (minimum, maximum, default) = (read("minimum")?, read("maximum")?, read("default")?);
     if !(minimum <= default && default <= maximum) {

@@ -5,8 +5,8 @@ use wasmparser::{ComponentExternalKind, Parser, Payload, Validator, WasmFeatures
 use crate::metadata::{Metadata, SECTION};
 
 /// The WIT version that the host offers.
-pub const WIT_VERSION: &str = "0.1.0";
-const OFFERED: Version = Version { major: 0, minor: 1, patch: 0 };
+pub const WIT_VERSION: &str = "0.1.1";
+const OFFERED: Version = Version { major: 0, minor: 1, patch: 1 };
 const PACKAGE: &str = "alphaplus:plugin/";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,8 +248,8 @@ mod tests {
     #[test]
     fn versions_are_told_apart() {
         let check = |v: &str| check_versions([format!("alphaplus:plugin/log@{v}")].iter()).is_ok();
-        assert!(check("0.1.0"));
-        for other in ["0.1.1", "0.2.0", "1.1.0", "0.1.0-rc1", "0.1", "0.1.0.0", ""] {
+        assert!(check("0.1.0") && check("0.1.1"));
+        for other in ["0.1.2", "0.2.0", "1.1.0", "0.1.0-rc1", "0.1", "0.1.0.0", ""] {
             assert!(!check(other), "{other}");
         }
     }

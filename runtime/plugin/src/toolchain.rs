@@ -1,5 +1,5 @@
-//! Builds plugins from source and makes new ones: `plugin build`, `plugin new` and what `plugin doctor` says
-//! of tool chains.
+//! Builds plugins from source, wraps modules of other languages and makes new plugins: `plugin build`, `plugin wrap`,
+//! `plugin new` and what `plugin doctor` says of tool chains.
 //!
 //! ```text
 //! find: PATH's rustc with the wasm target (rustup) or Debian's packages
@@ -25,7 +25,12 @@ pub use error::ToolchainError;
 pub use find::{Candidate, Doctor, doctor};
 pub use template::{NewPluginError, PluginKind, new_plugin};
 
+use component::Named;
+
 use crate::digest::sha256_hex;
+
+/// Of a module that is to be wrapped; stripped it is smaller.
+const MODULE_BYTES_MAX: usize = 256 << 20;
 
 /// How to build.
 #[derive(Clone, Debug)]
@@ -67,17 +72,51 @@ pub fn build(
     let tools = toolchain.prepare(&options.cache, progress)?;
     let package = cargo::package(dir, &tools)?;
     let module = cargo::build(&package, &tools, progress)?;
-    let (component, kind) = component::make(&module, &package, options.keep_debug)?;
-    let path = if out.is_dir() { out.join(format!("{}.wasm", package.name)) } else { out.to_path_buf() };
+    let named =
+        Named { name: package.name, version: package.version, licence: package.licence, kind: package.kind };
+    finish(&module, named, out, options.keep_debug, toolchain.to_string())
+}
+
+/// Who a module that another tool chain made says it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Naming {
+    pub name: String,
+    pub version: String,
+    /// As SPDX writes it.
+    pub licence: String,
+}
+
+/// Makes a component of a core module that any compiler made, and writes it to `out` as [`build`] does. The module
+/// exports what the canonical ABI says of one of the worlds in `plugins/wit`, and imports nothing else.
+pub fn wrap(module: &Path, naming: &Naming, out: &Path, keep_debug: bool) -> Result<Built, ToolchainError> {
+    let failed = |message: String| ToolchainError::Io { path: module.to_path_buf(), message };
+    let bytes = crate::host::read_bounded(module, MODULE_BYTES_MAX).map_err(|e| failed(e.to_string()))?;
+    if !bytes.starts_with(b"\0asm\x01\0\0\0") {
+        return Err(ToolchainError::NotAModule { path: module.to_path_buf() });
+    }
+    let Naming { name, version, licence } = naming.clone();
+    let named = Named { name, version, licence, kind: None };
+    finish(&bytes, named, out, keep_debug, "another tool chain".into())
+}
+
+fn finish(
+    module: &[u8],
+    named: Named,
+    out: &Path,
+    keep_debug: bool,
+    toolchain: String,
+) -> Result<Built, ToolchainError> {
+    let (component, kind) = component::make(module, &named, keep_debug)?;
+    let path = if out.is_dir() { out.join(format!("{}.wasm", named.name)) } else { out.to_path_buf() };
     write_whole(&path, &component)?;
     Ok(Built {
         path,
-        name: package.name,
-        version: package.version,
+        name: named.name,
+        version: named.version,
         kind,
         size_bytes: component.len(),
         digest: sha256_hex(&component),
-        toolchain: toolchain.to_string(),
+        toolchain,
     })
 }
 

@@ -1,5 +1,6 @@
 //! The binary from outside: started in a folder of its own, fed and polled over HTTP.
 
+mod architectures;
 mod author;
 pub mod harness;
 mod infer;

@@ -12,7 +12,7 @@ pub struct Lstm;
 impl Architecture for Lstm {
     fn schema() -> String {
         Schema::new()
-            .integer("hidden", 1..=1024, 64, "Units of each layer.")
+            .integer_log("hidden", 1..=1024, 64, "Units of each layer.")
             .integer("layers", 1..=4, 1, "LSTM layers, one above the other.")
             .number(
                 "dropout",
@@ -20,6 +20,7 @@ impl Architecture for Lstm {
                 0.0,
                 "The share of a layer's outputs dropped before the next layer, in training only.",
             )
+            .learning_rate(1e-3)
             .to_json()
     }
 
@@ -108,9 +109,10 @@ mod tests {
     fn the_schema_has_the_agreed_ranges() {
         let schema = Lstm::schema();
         for part in [
-            r#""hidden":{"type":"integer","minimum":1,"maximum":1024,"default":64"#,
+            r#""hidden":{"type":"integer","minimum":1,"maximum":1024,"default":64,"x-scale":"log""#,
             r#""layers":{"type":"integer","minimum":1,"maximum":4,"default":1"#,
             r#""dropout":{"type":"number","minimum":0.0,"maximum":0.9,"default":0.0"#,
+            r#""learning_rate":{"type":"number","minimum":1e-5,"maximum":0.1,"default":0.001,"x-scale":"log""#,
         ] {
             assert!(schema.contains(part), "{schema}");
         }

@@ -12,7 +12,9 @@ const SCHEMA: &str = r#"{"properties": {
     "mode": {"type": "string", "default": "honest", "enum": [
         "honest", "panic", "loop", "memory", "stack", "refuse", "shape-wrong", "node-unknown", "op-unknown",
         "initial-unknown", "constant-short", "dim-wrong", "nodes-many", "parameter-huge", "parameter-twice",
-        "output-none", "output-wrong", "output-twice", "errors-ignored", "log-flood", "names-long"]},
+        "output-none", "output-wrong", "output-twice", "output-untrained", "errors-ignored", "log-flood", "names-long",
+        "gru-shape", "conv1d-shape", "conv1d-dilation", "conv1d-reach", "attention-heads", "attention-none",
+        "attention-huge", "attention-causal", "weights-heads", "weights-places"]},
     "hidden": {"type": "integer", "minimum": 1, "maximum": 512, "default": 8, "description": "units of the hidden layer"}
 }}"#;
 
@@ -102,6 +104,41 @@ fn misbehave(mode: &str, to: &Builder, size: &Dimensions) -> Result<(), String> 
             for i in 0..100_000 {
                 let _ = to.unary("frobnicate", i);
             }
+        }
+        "output-untrained" => {
+            let y = dense(to, 2, size)?;
+            to.output("prediction", y)?;
+            let own = to.parameter("own", &[size.features, 1], "glorot")?;
+            to.output("also", to.matmul(x, own, false, false)?)?;
+        }
+        "gru-shape" => {
+            let w = to.parameter("w", &[size.features, 12], "glorot")?;
+            let u = to.parameter("u", &[3, 12], "glorot")?;
+            let b = to.parameter("b", &[12], "zeros")?;
+            to.gru(x, w, u, b, b, true)?;
+        }
+        "conv1d-shape" | "conv1d-dilation" | "conv1d-reach" => {
+            let features = if mode == "conv1d-shape" { size.features + 1 } else { size.features };
+            let w = to.parameter("w", &[3, features, 4], "he")?;
+            let b = to.parameter("b", &[4], "zeros")?;
+            let dilation = match mode {
+                "conv1d-dilation" => 0,
+                "conv1d-reach" => u32::MAX,
+                _ => 1,
+            };
+            to.conv1d(x, w, b, dilation)?;
+        }
+        "attention-heads" => drop(to.attention(x, x, x, 2, false)?),
+        "attention-none" => drop(to.attention(x, x, x, 0, false)?),
+        "attention-huge" => drop(to.attention(x, x, x, u32::MAX, true)?),
+        "attention-causal" => {
+            let first = to.slice(x, 1, 0, 1)?;
+            to.attention(first, x, x, 1, true)?;
+        }
+        "weights-heads" => drop(to.attention_weights(x, x, u32::MAX, false)?),
+        "weights-places" => {
+            let narrow = to.slice(x, 2, 0, 1)?;
+            to.attention_weights(narrow, x, 1, false)?;
         }
         "names-long" => {
             let long = "n".repeat(1 << 20);

@@ -58,7 +58,7 @@ pub mod alphaplus {
             pub fn enabled(level: Level) -> bool {
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.0")]
+                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "enabled"]
                         fn wit_import0(_: i32) -> i32;
@@ -79,7 +79,7 @@ pub mod alphaplus {
                     let ptr0 = vec0.as_ptr().cast::<u8>();
                     let len0 = vec0.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.0")]
+                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "write"]
                         fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -103,7 +103,7 @@ pub mod alphaplus {
                     let ptr1 = vec1.as_ptr().cast::<u8>();
                     let len1 = vec1.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.0")]
+                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "panicked"]
                         fn wit_import2(
@@ -170,7 +170,7 @@ pub mod alphaplus {
                 #[inline]
                 unsafe fn drop(_handle: u32) {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                    #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "[resource-drop]builder"]
                         fn drop(_: i32);
@@ -191,7 +191,7 @@ pub mod alphaplus {
                 pub fn input(&self) -> Node {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.input"]
                             fn wit_import0(_: i32) -> i32;
@@ -207,8 +207,15 @@ pub mod alphaplus {
             }
             impl Builder {
                 #[allow(unused_unsafe, clippy::all)]
-                /// A trained parameter. `initial` is "zeros", "glorot", "lstm-bias", "uniform:N" (within 1/sqrt(N)),
-                /// or "constant:X".
+                /// A trained parameter. Of its dims the last is the output, the others together are the input (fan-in).
+                /// `initial` is one of
+                ///   "zeros", "constant:X"
+                ///   "glorot": uniform within sqrt(6 / (fan-in + fan-out))
+                ///   "uniform:N": uniform within 1/sqrt(N)
+                ///   "lstm-bias": zero, but one for the forget gate
+                /// and, since 0.1.1,
+                ///   "he": uniform within sqrt(6 / fan-in), for layers before a ReLU
+                ///   "normal:S": normal with mean 0 and standard deviation S
                 #[allow(async_fn_in_trait)]
                 pub fn parameter(
                     &self,
@@ -239,7 +246,7 @@ pub mod alphaplus {
                         let len2 = vec2.len();
                         let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.parameter"]
                             fn wit_import4(
@@ -339,7 +346,7 @@ pub mod alphaplus {
                         let len1 = vec1.len();
                         let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.constant"]
                             fn wit_import3(
@@ -431,7 +438,7 @@ pub mod alphaplus {
                         let len0 = vec0.len();
                         let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.unary"]
                             fn wit_import2(
@@ -521,7 +528,7 @@ pub mod alphaplus {
                         let len0 = vec0.len();
                         let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.binary"]
                             fn wit_import2(
@@ -611,7 +618,7 @@ pub mod alphaplus {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.select"]
                             fn wit_import1(_: i32, _: i32, _: i32, _: i32, _: *mut u8);
@@ -691,7 +698,7 @@ pub mod alphaplus {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.dropout"]
                             fn wit_import1(_: i32, _: i32, _: f32, _: *mut u8);
@@ -771,7 +778,7 @@ pub mod alphaplus {
                         let len0 = vec0.len();
                         let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.broadcast"]
                             fn wit_import2(
@@ -859,7 +866,7 @@ pub mod alphaplus {
                         let len0 = vec0.len();
                         let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.reshape"]
                             fn wit_import2(
@@ -948,7 +955,7 @@ pub mod alphaplus {
                         let len0 = vec0.len();
                         let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.transpose"]
                             fn wit_import2(
@@ -1035,7 +1042,7 @@ pub mod alphaplus {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.slice"]
                             fn wit_import1(
@@ -1125,7 +1132,7 @@ pub mod alphaplus {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.pad"]
                             fn wit_import1(
@@ -1216,7 +1223,7 @@ pub mod alphaplus {
                         let len0 = vec0.len();
                         let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.concat"]
                             fn wit_import2(
@@ -1303,7 +1310,7 @@ pub mod alphaplus {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.matmul"]
                             fn wit_import1(
@@ -1406,7 +1413,7 @@ pub mod alphaplus {
                         let len1 = vec1.len();
                         let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.reduce"]
                             fn wit_import3(
@@ -1503,7 +1510,7 @@ pub mod alphaplus {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.softmax"]
                             fn wit_import1(_: i32, _: i32, _: i32, _: *mut u8);
@@ -1580,7 +1587,7 @@ pub mod alphaplus {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.log-softmax"]
                             fn wit_import1(_: i32, _: i32, _: i32, _: *mut u8);
@@ -1660,7 +1667,7 @@ pub mod alphaplus {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.layer-norm"]
                             fn wit_import1(
@@ -1753,7 +1760,7 @@ pub mod alphaplus {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.lstm"]
                             fn wit_import1(
@@ -1827,6 +1834,395 @@ pub mod alphaplus {
             }
             impl Builder {
                 #[allow(unused_unsafe, clippy::all)]
+                /// Since 0.1.1. x [-1, T, F], w [F, 3H], u [H, 3H], b [3H] (of x*w), c [3H] (of h*u); gates in the order
+                /// reset, update, new. Returns [-1, T, H] when `sequence`, else the last step [-1, H].
+                #[allow(async_fn_in_trait)]
+                pub fn gru(
+                    &self,
+                    x: Node,
+                    w: Node,
+                    u: Node,
+                    b: Node,
+                    c: Node,
+                    sequence: bool,
+                ) -> ::core::result::Result<Node, _rt::String> {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 3 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 3
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]builder.gru"]
+                            fn wit_import1(
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import1(
+                            (self).handle() as i32,
+                            _rt::as_i32(x),
+                            _rt::as_i32(w),
+                            _rt::as_i32(u),
+                            _rt::as_i32(b),
+                            _rt::as_i32(c),
+                            match &sequence {
+                                true => 1,
+                                false => 0,
+                            },
+                            ptr0,
+                        );
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result7 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<i32>();
+                                    l3 as u32
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = *ptr0
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l5 = *ptr0
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len6 = l5;
+                                    let bytes6 = _rt::Vec::from_raw_parts(
+                                        l4.cast(),
+                                        len6,
+                                        len6,
+                                    );
+                                    _rt::string_lift(bytes6)
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result7
+                    }
+                }
+            }
+            impl Builder {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Since 0.1.1. A causal convolution: x [-1, T, F], w [K, F, O], b [O] -> y [-1, T, O], where
+                /// y[t] = b + sum over k of x[t - (K - 1 - k) * dilation] * w[k]; rows before the first are zeros.
+                #[allow(async_fn_in_trait)]
+                pub fn conv1d(
+                    &self,
+                    x: Node,
+                    w: Node,
+                    b: Node,
+                    dilation: u32,
+                ) -> ::core::result::Result<Node, _rt::String> {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 3 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 3
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]builder.conv1d"]
+                            fn wit_import1(
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import1(
+                            (self).handle() as i32,
+                            _rt::as_i32(x),
+                            _rt::as_i32(w),
+                            _rt::as_i32(b),
+                            _rt::as_i32(&dilation),
+                            ptr0,
+                        );
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result7 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<i32>();
+                                    l3 as u32
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = *ptr0
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l5 = *ptr0
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len6 = l5;
+                                    let bytes6 = _rt::Vec::from_raw_parts(
+                                        l4.cast(),
+                                        len6,
+                                        len6,
+                                    );
+                                    _rt::string_lift(bytes6)
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result7
+                    }
+                }
+            }
+            impl Builder {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Since 0.1.1. Scaled dot-product attention: q [-1, T, D], k and v [-1, S, D] -> [-1, T, D]. Each of
+                /// `heads` sees D / heads columns; scores are divided by sqrt(D / heads). When `causal` (S = T), place t
+                /// sees places up to t.
+                #[allow(async_fn_in_trait)]
+                pub fn attention(
+                    &self,
+                    q: Node,
+                    k: Node,
+                    v: Node,
+                    heads: u32,
+                    causal: bool,
+                ) -> ::core::result::Result<Node, _rt::String> {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 3 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 3
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]builder.attention"]
+                            fn wit_import1(
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import1(
+                            (self).handle() as i32,
+                            _rt::as_i32(q),
+                            _rt::as_i32(k),
+                            _rt::as_i32(v),
+                            _rt::as_i32(&heads),
+                            match &causal {
+                                true => 1,
+                                false => 0,
+                            },
+                            ptr0,
+                        );
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result7 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<i32>();
+                                    l3 as u32
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = *ptr0
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l5 = *ptr0
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len6 = l5;
+                                    let bytes6 = _rt::Vec::from_raw_parts(
+                                        l4.cast(),
+                                        len6,
+                                        len6,
+                                    );
+                                    _rt::string_lift(bytes6)
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result7
+                    }
+                }
+            }
+            impl Builder {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Since 0.1.1. The weights that `attention` gives the places: [-1, heads, T, S], each row sums to 1.
+                #[allow(async_fn_in_trait)]
+                pub fn attention_weights(
+                    &self,
+                    q: Node,
+                    k: Node,
+                    heads: u32,
+                    causal: bool,
+                ) -> ::core::result::Result<Node, _rt::String> {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 3 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 3
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]builder.attention-weights"]
+                            fn wit_import1(
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import1(
+                            (self).handle() as i32,
+                            _rt::as_i32(q),
+                            _rt::as_i32(k),
+                            _rt::as_i32(&heads),
+                            match &causal {
+                                true => 1,
+                                false => 0,
+                            },
+                            ptr0,
+                        );
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result7 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<i32>();
+                                    l3 as u32
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = *ptr0
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l5 = *ptr0
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len6 = l5;
+                                    let bytes6 = _rt::Vec::from_raw_parts(
+                                        l4.cast(),
+                                        len6,
+                                        len6,
+                                    );
+                                    _rt::string_lift(bytes6)
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result7
+                    }
+                }
+            }
+            impl Builder {
+                #[allow(unused_unsafe, clippy::all)]
                 #[allow(async_fn_in_trait)]
                 pub fn shape_of(
                     &self,
@@ -1846,7 +2242,7 @@ pub mod alphaplus {
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.shape-of"]
                             fn wit_import1(_: i32, _: i32, _: *mut u8);
@@ -1907,7 +2303,7 @@ pub mod alphaplus {
                         let ptr0 = vec0.as_ptr().cast::<u8>();
                         let len0 = vec0.len();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.scope"]
                             fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -1922,7 +2318,8 @@ pub mod alphaplus {
             }
             impl Builder {
                 #[allow(unused_unsafe, clippy::all)]
-                /// "prediction" [-1, outputs] is required.
+                /// "prediction" [-1, outputs] is required. Others stay in the model file and are not computed while it
+                /// serves.
                 #[allow(async_fn_in_trait)]
                 pub fn output(
                     &self,
@@ -1946,7 +2343,7 @@ pub mod alphaplus {
                         let len0 = vec0.len();
                         let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
-                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.0")]
+                        #[link(wasm_import_module = "alphaplus:plugin/graph@0.1.1")]
                         unsafe extern "C" {
                             #[link_name = "[method]builder.output"]
                             fn wit_import2(
@@ -2146,7 +2543,11 @@ pub mod exports {
                 pub trait Guest {
                     /// The hyper-parameters as a JSON Schema object: {"properties": {"hidden": {"type": "integer",
                     /// "minimum": 1, "maximum": 1024, "default": 64, "description": "…"}}}. Types: integer, number, boolean,
-                    /// string with enum. Every property has a default.
+                    /// string with enum. Every property has a default. "x-scale": "log" on an integer or number with a minimum
+                    /// above 0 says that its values differ by factors; a search then draws the logarithm evenly.
+                    ///
+                    /// `learning_rate`, `weight_decay` (numbers) and `batch` (an integer) are the host's: their defaults are what
+                    /// training uses where the user says nothing, and `build` ignores them.
                     #[allow(async_fn_in_trait)]
                     fn schema() -> _rt::String;
                     /// `hyper`: a JSON object that holds a checked value for every property.
@@ -2159,27 +2560,27 @@ pub mod exports {
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_alphaplus_plugin_model_0_1_0_cabi {
+                macro_rules! __export_alphaplus_plugin_model_0_1_1_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "alphaplus:plugin/model@0.1.0#schema")] unsafe extern "C" fn
+                        "alphaplus:plugin/model@0.1.1#schema")] unsafe extern "C" fn
                         export_schema() -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_schema_cabi::<$ty > () } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/model@0.1.0#schema")] unsafe extern
+                        "cabi_post_alphaplus:plugin/model@0.1.1#schema")] unsafe extern
                         "C" fn _post_return_schema(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_schema::<$ty > (arg0) } }
-                        #[unsafe (export_name = "alphaplus:plugin/model@0.1.0#build")]
+                        #[unsafe (export_name = "alphaplus:plugin/model@0.1.1#build")]
                         unsafe extern "C" fn export_build(arg0 : * mut u8, arg1 : usize,
                         arg2 : i32, arg3 : i32, arg4 : i32, arg5 : i32,) -> * mut u8 {
                         unsafe { $($path_to_types)*:: _export_build_cabi::<$ty > (arg0,
                         arg1, arg2, arg3, arg4, arg5) } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/model@0.1.0#build")] unsafe extern
+                        "cabi_post_alphaplus:plugin/model@0.1.1#build")] unsafe extern
                         "C" fn _post_return_build(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_build::<$ty > (arg0) } } };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_alphaplus_plugin_model_0_1_0_cabi;
+                pub use __export_alphaplus_plugin_model_0_1_1_cabi;
                 #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                 #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                 struct _RetArea(
@@ -2417,19 +2818,19 @@ macro_rules! __export_architecture_impl {
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::alphaplus::plugin::model::__export_alphaplus_plugin_model_0_1_0_cabi!($ty
+        exports::alphaplus::plugin::model::__export_alphaplus_plugin_model_0_1_1_cabi!($ty
         with_types_in $($path_to_types_root)*:: exports::alphaplus::plugin::model); const
         _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe (link_section
         =
-        "component-type:wit-bindgen:0.61.1:alphaplus:plugin@0.1.0:architecture:imports and exports")]
+        "component-type:wit-bindgen:0.61.1:alphaplus:plugin@0.1.1:architecture:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1719] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1971] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb4\x0c\x01A\x02\x01\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb0\x0e\x01A\x02\x01\
 A\x07\x01B\x08\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x01\x05level\x01\0\x7f\x04\0\x07enabled\x01\x02\x01@\x02\x05level\x01\x07m\
 essages\x01\0\x04\0\x05write\x01\x03\x01@\x03\x07messages\x04files\x04liney\x01\0\
-\x04\0\x08panicked\x01\x04\x03\0\x1aalphaplus:plugin/log@0.1.0\x05\0\x01B7\x01y\x04\
+\x04\0\x08panicked\x01\x04\x03\0\x1aalphaplus:plugin/log@0.1.1\x05\0\x01B?\x01y\x04\
 \0\x04node\x03\0\0\x01x\x04\0\x03dim\x03\0\x02\x04\0\x07builder\x03\x01\x01h\x04\
 \x01@\x01\x04self\x05\0\x01\x04\0\x15[method]builder.input\x01\x06\x01py\x01j\x01\
 \x01\x01s\x01@\x04\x04self\x05\x04names\x04dims\x07\x07initials\0\x08\x04\0\x19[\
@@ -2453,17 +2854,22 @@ isy\0\x08\x04\0\x17[method]builder.softmax\x01\x19\x04\0\x1b[method]builder.log-
 softmax\x01\x19\x01@\x05\x04self\x05\x01x\x01\x05gamma\x01\x04beta\x01\x07epsilo\
 nv\0\x08\x04\0\x1a[method]builder.layer-norm\x01\x1a\x01@\x06\x04self\x05\x01x\x01\
 \x01w\x01\x01u\x01\x01b\x01\x08sequence\x7f\0\x08\x04\0\x14[method]builder.lstm\x01\
-\x1b\x01j\x01\x10\x01s\x01@\x02\x04self\x05\x01x\x01\0\x1c\x04\0\x18[method]buil\
-der.shape-of\x01\x1d\x01@\x02\x04self\x05\x04names\x01\0\x04\0\x15[method]builde\
-r.scope\x01\x1e\x01j\0\x01s\x01@\x03\x04self\x05\x04names\x01x\x01\0\x1f\x04\0\x16\
-[method]builder.output\x01\x20\x03\0\x1calphaplus:plugin/graph@0.1.0\x05\x01\x02\
-\x03\0\x01\x07builder\x01B\x0a\x02\x03\x02\x01\x02\x04\0\x07builder\x03\0\0\x01r\
-\x03\x06windowy\x08featuresy\x07outputsy\x04\0\x0adimensions\x03\0\x02\x01@\0\0s\
-\x04\0\x06schema\x01\x04\x01h\x01\x01j\0\x01s\x01@\x03\x05hypers\x0adimensions\x03\
-\x04into\x05\0\x06\x04\0\x05build\x01\x07\x04\0\x1calphaplus:plugin/model@0.1.0\x05\
-\x03\x04\0#alphaplus:plugin/architecture@0.1.0\x04\0\x0b\x12\x01\0\x0carchitectu\
-re\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10\
-wit-bindgen-rust\x060.61.1";
+\x1b\x01@\x07\x04self\x05\x01x\x01\x01w\x01\x01u\x01\x01b\x01\x01c\x01\x08sequen\
+ce\x7f\0\x08\x04\0\x13[method]builder.gru\x01\x1c\x01@\x05\x04self\x05\x01x\x01\x01\
+w\x01\x01b\x01\x08dilationy\0\x08\x04\0\x16[method]builder.conv1d\x01\x1d\x01@\x06\
+\x04self\x05\x01q\x01\x01k\x01\x01v\x01\x05headsy\x06causal\x7f\0\x08\x04\0\x19[\
+method]builder.attention\x01\x1e\x01@\x05\x04self\x05\x01q\x01\x01k\x01\x05heads\
+y\x06causal\x7f\0\x08\x04\0![method]builder.attention-weights\x01\x1f\x01j\x01\x10\
+\x01s\x01@\x02\x04self\x05\x01x\x01\0\x20\x04\0\x18[method]builder.shape-of\x01!\
+\x01@\x02\x04self\x05\x04names\x01\0\x04\0\x15[method]builder.scope\x01\"\x01j\0\
+\x01s\x01@\x03\x04self\x05\x04names\x01x\x01\0#\x04\0\x16[method]builder.output\x01\
+$\x03\0\x1calphaplus:plugin/graph@0.1.1\x05\x01\x02\x03\0\x01\x07builder\x01B\x0a\
+\x02\x03\x02\x01\x02\x04\0\x07builder\x03\0\0\x01r\x03\x06windowy\x08featuresy\x07\
+outputsy\x04\0\x0adimensions\x03\0\x02\x01@\0\0s\x04\0\x06schema\x01\x04\x01h\x01\
+\x01j\0\x01s\x01@\x03\x05hypers\x0adimensions\x03\x04into\x05\0\x06\x04\0\x05bui\
+ld\x01\x07\x04\0\x1calphaplus:plugin/model@0.1.1\x05\x03\x04\0#alphaplus:plugin/\
+architecture@0.1.1\x04\0\x0b\x12\x01\0\x0carchitecture\x03\0\0\0G\x09producers\x01\
+\x0cprocessed-by\x02\x0dwit-component\x070.258.0\x10wit-bindgen-rust\x060.61.1";
         };
     };
 }
@@ -2472,16 +2878,16 @@ pub use __export_architecture_impl as export_architecture;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.61.1:alphaplus:plugin@0.1.0:architecture-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.61.1:alphaplus:plugin@0.1.1:architecture-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1607] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa4\x0b\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 1859] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa0\x0d\x01A\x02\x01\
 A\x04\x01B\x08\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x01\x05level\x01\0\x7f\x04\0\x07enabled\x01\x02\x01@\x02\x05level\x01\x07m\
 essages\x01\0\x04\0\x05write\x01\x03\x01@\x03\x07messages\x04files\x04liney\x01\0\
-\x04\0\x08panicked\x01\x04\x03\0\x1aalphaplus:plugin/log@0.1.0\x05\0\x01B7\x01y\x04\
+\x04\0\x08panicked\x01\x04\x03\0\x1aalphaplus:plugin/log@0.1.1\x05\0\x01B?\x01y\x04\
 \0\x04node\x03\0\0\x01x\x04\0\x03dim\x03\0\x02\x04\0\x07builder\x03\x01\x01h\x04\
 \x01@\x01\x04self\x05\0\x01\x04\0\x15[method]builder.input\x01\x06\x01py\x01j\x01\
 \x01\x01s\x01@\x04\x04self\x05\x04names\x04dims\x07\x07initials\0\x08\x04\0\x19[\
@@ -2505,13 +2911,19 @@ isy\0\x08\x04\0\x17[method]builder.softmax\x01\x19\x04\0\x1b[method]builder.log-
 softmax\x01\x19\x01@\x05\x04self\x05\x01x\x01\x05gamma\x01\x04beta\x01\x07epsilo\
 nv\0\x08\x04\0\x1a[method]builder.layer-norm\x01\x1a\x01@\x06\x04self\x05\x01x\x01\
 \x01w\x01\x01u\x01\x01b\x01\x08sequence\x7f\0\x08\x04\0\x14[method]builder.lstm\x01\
-\x1b\x01j\x01\x10\x01s\x01@\x02\x04self\x05\x01x\x01\0\x1c\x04\0\x18[method]buil\
-der.shape-of\x01\x1d\x01@\x02\x04self\x05\x04names\x01\0\x04\0\x15[method]builde\
-r.scope\x01\x1e\x01j\0\x01s\x01@\x03\x04self\x05\x04names\x01x\x01\0\x1f\x04\0\x16\
-[method]builder.output\x01\x20\x03\0\x1calphaplus:plugin/graph@0.1.0\x05\x01\x04\
-\0Calphaplus:plugin/architecture-with-all-of-its-exports-removed@0.1.0\x04\0\x0b\
-2\x01\0,architecture-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\
-\x0cprocessed-by\x02\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+\x1b\x01@\x07\x04self\x05\x01x\x01\x01w\x01\x01u\x01\x01b\x01\x01c\x01\x08sequen\
+ce\x7f\0\x08\x04\0\x13[method]builder.gru\x01\x1c\x01@\x05\x04self\x05\x01x\x01\x01\
+w\x01\x01b\x01\x08dilationy\0\x08\x04\0\x16[method]builder.conv1d\x01\x1d\x01@\x06\
+\x04self\x05\x01q\x01\x01k\x01\x01v\x01\x05headsy\x06causal\x7f\0\x08\x04\0\x19[\
+method]builder.attention\x01\x1e\x01@\x05\x04self\x05\x01q\x01\x01k\x01\x05heads\
+y\x06causal\x7f\0\x08\x04\0![method]builder.attention-weights\x01\x1f\x01j\x01\x10\
+\x01s\x01@\x02\x04self\x05\x01x\x01\0\x20\x04\0\x18[method]builder.shape-of\x01!\
+\x01@\x02\x04self\x05\x04names\x01\0\x04\0\x15[method]builder.scope\x01\"\x01j\0\
+\x01s\x01@\x03\x04self\x05\x04names\x01x\x01\0#\x04\0\x16[method]builder.output\x01\
+$\x03\0\x1calphaplus:plugin/graph@0.1.1\x05\x01\x04\0Calphaplus:plugin/architect\
+ure-with-all-of-its-exports-removed@0.1.1\x04\0\x0b2\x01\0,architecture-with-all\
+-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-c\
+omponent\x070.258.0\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

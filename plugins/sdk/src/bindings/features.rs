@@ -58,7 +58,7 @@ pub mod alphaplus {
             pub fn enabled(level: Level) -> bool {
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.0")]
+                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "enabled"]
                         fn wit_import0(_: i32) -> i32;
@@ -79,7 +79,7 @@ pub mod alphaplus {
                     let ptr0 = vec0.as_ptr().cast::<u8>();
                     let len0 = vec0.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.0")]
+                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "write"]
                         fn wit_import1(_: i32, _: *mut u8, _: usize);
@@ -103,7 +103,7 @@ pub mod alphaplus {
                     let ptr1 = vec1.as_ptr().cast::<u8>();
                     let len1 = vec1.len();
                     #[cfg(target_arch = "wasm32")]
-                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.0")]
+                    #[link(wasm_import_module = "alphaplus:plugin/log@0.1.1")]
                     unsafe extern "C" {
                         #[link_name = "panicked"]
                         fn wit_import2(
@@ -436,7 +436,7 @@ pub mod exports {
                     unsafe fn drop(_handle: u32) {
                         #[cfg(target_arch = "wasm32")]
                         #[link(
-                            wasm_import_module = "[export]alphaplus:plugin/feature-set@0.1.0"
+                            wasm_import_module = "[export]alphaplus:plugin/feature-set@0.1.1"
                         )]
                         unsafe extern "C" {
                             #[link_name = "[resource-drop]extractor"]
@@ -1237,7 +1237,7 @@ pub mod exports {
                     {
                         #[cfg(target_arch = "wasm32")]
                         #[link(
-                            wasm_import_module = "[export]alphaplus:plugin/feature-set@0.1.0"
+                            wasm_import_module = "[export]alphaplus:plugin/feature-set@0.1.1"
                         )]
                         unsafe extern "C" {
                             #[link_name = "[resource-new]extractor"]
@@ -1256,7 +1256,7 @@ pub mod exports {
                     {
                         #[cfg(target_arch = "wasm32")]
                         #[link(
-                            wasm_import_module = "[export]alphaplus:plugin/feature-set@0.1.0"
+                            wasm_import_module = "[export]alphaplus:plugin/feature-set@0.1.1"
                         )]
                         unsafe extern "C" {
                             #[link_name = "[resource-rep]extractor"]
@@ -1358,89 +1358,89 @@ pub mod exports {
                 }
                 #[doc(hidden)]
                 #[macro_export]
-                macro_rules! __export_alphaplus_plugin_feature_set_0_1_0_cabi {
+                macro_rules! __export_alphaplus_plugin_feature_set_0_1_1_cabi {
                     ($ty:ident with_types_in $($path_to_types:tt)*) => {
                         const _ : () = { #[unsafe (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#schema")] unsafe extern "C"
+                        "alphaplus:plugin/feature-set@0.1.1#schema")] unsafe extern "C"
                         fn export_schema() -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_schema_cabi::<$ty > () } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#schema")] unsafe
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#schema")] unsafe
                         extern "C" fn _post_return_schema(arg0 : * mut u8,) { unsafe {
                         $($path_to_types)*:: __post_return_schema::<$ty > (arg0) } }
                         #[unsafe (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[static]extractor.open")]
+                        "alphaplus:plugin/feature-set@0.1.1#[static]extractor.open")]
                         unsafe extern "C" fn export_static_extractor_open(arg0 : * mut
                         u8, arg1 : usize,) -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_static_extractor_open_cabi::<<$ty as $($path_to_types)*::
                         Guest >::Extractor > (arg0, arg1) } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#[static]extractor.open")]
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#[static]extractor.open")]
                         unsafe extern "C" fn _post_return_static_extractor_open(arg0 : *
                         mut u8,) { unsafe { $($path_to_types)*::
                         __post_return_static_extractor_open::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } #[unsafe
                         (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[static]extractor.restore")]
+                        "alphaplus:plugin/feature-set@0.1.1#[static]extractor.restore")]
                         unsafe extern "C" fn export_static_extractor_restore(arg0 : * mut
                         u8, arg1 : usize, arg2 : * mut u8, arg3 : usize,) -> * mut u8 {
                         unsafe { $($path_to_types)*::
                         _export_static_extractor_restore_cabi::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0, arg1, arg2,
                         arg3) } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#[static]extractor.restore")]
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#[static]extractor.restore")]
                         unsafe extern "C" fn _post_return_static_extractor_restore(arg0 :
                         * mut u8,) { unsafe { $($path_to_types)*::
                         __post_return_static_extractor_restore::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } #[unsafe
                         (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[method]extractor.snapshot")]
+                        "alphaplus:plugin/feature-set@0.1.1#[method]extractor.snapshot")]
                         unsafe extern "C" fn export_method_extractor_snapshot(arg0 : *
                         mut u8,) -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_method_extractor_snapshot_cabi::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } #[unsafe
                         (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#[method]extractor.snapshot")]
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#[method]extractor.snapshot")]
                         unsafe extern "C" fn _post_return_method_extractor_snapshot(arg0
                         : * mut u8,) { unsafe { $($path_to_types)*::
                         __post_return_method_extractor_snapshot::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } #[unsafe
                         (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[method]extractor.spec")]
+                        "alphaplus:plugin/feature-set@0.1.1#[method]extractor.spec")]
                         unsafe extern "C" fn export_method_extractor_spec(arg0 : * mut
                         u8,) -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_method_extractor_spec_cabi::<<$ty as $($path_to_types)*::
                         Guest >::Extractor > (arg0) } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#[method]extractor.spec")]
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#[method]extractor.spec")]
                         unsafe extern "C" fn _post_return_method_extractor_spec(arg0 : *
                         mut u8,) { unsafe { $($path_to_types)*::
                         __post_return_method_extractor_spec::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } #[unsafe
                         (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-bar")]
+                        "alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-bar")]
                         unsafe extern "C" fn export_method_extractor_on_bar(arg0 : * mut
                         u8, arg1 : i64, arg2 : f64, arg3 : f64, arg4 : f64, arg5 : f64,
                         arg6 : f64,) -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_method_extractor_on_bar_cabi::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0, arg1, arg2,
                         arg3, arg4, arg5, arg6) } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-bar")]
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-bar")]
                         unsafe extern "C" fn _post_return_method_extractor_on_bar(arg0 :
                         * mut u8,) { unsafe { $($path_to_types)*::
                         __post_return_method_extractor_on_bar::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } #[unsafe
                         (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-bars")]
+                        "alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-bars")]
                         unsafe extern "C" fn export_method_extractor_on_bars(arg0 : * mut
                         u8, arg1 : * mut u8, arg2 : usize,) -> * mut u8 { unsafe {
                         $($path_to_types)*:: _export_method_extractor_on_bars_cabi::<<$ty
                         as $($path_to_types)*:: Guest >::Extractor > (arg0, arg1, arg2) }
                         } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-bars")]
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-bars")]
                         unsafe extern "C" fn _post_return_method_extractor_on_bars(arg0 :
                         * mut u8,) { unsafe { $($path_to_types)*::
                         __post_return_method_extractor_on_bars::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } #[unsafe
                         (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-peer-bar")]
+                        "alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-peer-bar")]
                         unsafe extern "C" fn export_method_extractor_on_peer_bar(arg0 : *
                         mut u8, arg1 : i32, arg2 : i64, arg3 : f64, arg4 : f64, arg5 :
                         f64, arg6 : f64, arg7 : f64,) -> * mut u8 { unsafe {
@@ -1448,60 +1448,60 @@ pub mod exports {
                         _export_method_extractor_on_peer_bar_cabi::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0, arg1, arg2,
                         arg3, arg4, arg5, arg6, arg7) } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-peer-bar")]
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-peer-bar")]
                         unsafe extern "C" fn
                         _post_return_method_extractor_on_peer_bar(arg0 : * mut u8,) {
                         unsafe { $($path_to_types)*::
                         __post_return_method_extractor_on_peer_bar::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } #[unsafe
                         (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-trade")]
+                        "alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-trade")]
                         unsafe extern "C" fn export_method_extractor_on_trade(arg0 : *
                         mut u8, arg1 : i64, arg2 : f64, arg3 : f64, arg4 : i32,) -> * mut
                         u8 { unsafe { $($path_to_types)*::
                         _export_method_extractor_on_trade_cabi::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0, arg1, arg2,
                         arg3, arg4) } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-trade")]
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-trade")]
                         unsafe extern "C" fn _post_return_method_extractor_on_trade(arg0
                         : * mut u8,) { unsafe { $($path_to_types)*::
                         __post_return_method_extractor_on_trade::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } #[unsafe
                         (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-book")]
+                        "alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-book")]
                         unsafe extern "C" fn export_method_extractor_on_book(arg0 : * mut
                         u8, arg1 : i64, arg2 : * mut u8, arg3 : usize, arg4 : * mut u8,
                         arg5 : usize,) -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_method_extractor_on_book_cabi::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0, arg1, arg2,
                         arg3, arg4, arg5) } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-book")]
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-book")]
                         unsafe extern "C" fn _post_return_method_extractor_on_book(arg0 :
                         * mut u8,) { unsafe { $($path_to_types)*::
                         __post_return_method_extractor_on_book::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } #[unsafe
                         (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-text")]
+                        "alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-text")]
                         unsafe extern "C" fn export_method_extractor_on_text(arg0 : * mut
                         u8, arg1 : i64, arg2 : * mut u8, arg3 : usize, arg4 : * mut u8,
                         arg5 : usize,) -> * mut u8 { unsafe { $($path_to_types)*::
                         _export_method_extractor_on_text_cabi::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0, arg1, arg2,
                         arg3, arg4, arg5) } } #[unsafe (export_name =
-                        "cabi_post_alphaplus:plugin/feature-set@0.1.0#[method]extractor.on-text")]
+                        "cabi_post_alphaplus:plugin/feature-set@0.1.1#[method]extractor.on-text")]
                         unsafe extern "C" fn _post_return_method_extractor_on_text(arg0 :
                         * mut u8,) { unsafe { $($path_to_types)*::
                         __post_return_method_extractor_on_text::<<$ty as
                         $($path_to_types)*:: Guest >::Extractor > (arg0) } } const _ : ()
                         = { #[doc(hidden)] #[unsafe (export_name =
-                        "alphaplus:plugin/feature-set@0.1.0#[dtor]extractor")]
+                        "alphaplus:plugin/feature-set@0.1.1#[dtor]extractor")]
                         #[allow(non_snake_case)] unsafe extern "C" fn dtor(rep : * mut
                         u8) { unsafe { $($path_to_types)*:: Extractor::dtor::< <$ty as
                         $($path_to_types)*:: Guest >::Extractor > (rep) } } }; };
                     };
                 }
                 #[doc(hidden)]
-                pub use __export_alphaplus_plugin_feature_set_0_1_0_cabi;
+                pub use __export_alphaplus_plugin_feature_set_0_1_1_cabi;
                 #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
                 #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
                 struct _RetArea(
@@ -1716,11 +1716,11 @@ macro_rules! __export_features_impl {
     };
     ($ty:ident with_types_in $($path_to_types_root:tt)*) => {
         $($path_to_types_root)*::
-        exports::alphaplus::plugin::feature_set::__export_alphaplus_plugin_feature_set_0_1_0_cabi!($ty
+        exports::alphaplus::plugin::feature_set::__export_alphaplus_plugin_feature_set_0_1_1_cabi!($ty
         with_types_in $($path_to_types_root)*:: exports::alphaplus::plugin::feature_set);
         const _ : () = { #[rustfmt::skip] #[cfg(target_arch = "wasm32")] #[unsafe
         (link_section =
-        "component-type:wit-bindgen:0.61.1:alphaplus:plugin@0.1.0:features:imports and exports")]
+        "component-type:wit-bindgen:0.61.1:alphaplus:plugin@0.1.1:features:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
         __WIT_BINDGEN_COMPONENT_TYPE : [u8; 1350] = *
         b"\
@@ -1728,13 +1728,13 @@ macro_rules! __export_features_impl {
 A\x0a\x01B\x08\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x01\x05level\x01\0\x7f\x04\0\x07enabled\x01\x02\x01@\x02\x05level\x01\x07m\
 essages\x01\0\x04\0\x05write\x01\x03\x01@\x03\x07messages\x04files\x04liney\x01\0\
-\x04\0\x08panicked\x01\x04\x03\0\x1aalphaplus:plugin/log@0.1.0\x05\0\x01B\x0d\x01\
+\x04\0\x08panicked\x01\x04\x03\0\x1aalphaplus:plugin/log@0.1.1\x05\0\x01B\x0d\x01\
 r\x06\x0copen-time-nsx\x04openu\x04highu\x03lowu\x05closeu\x06volumeu\x04\0\x03b\
 ar\x03\0\0\x01m\x03\x03buy\x04sell\x07unknown\x04\0\x04side\x03\0\x02\x01r\x04\x07\
 time-nsx\x05priceu\x04sizeu\x04side\x03\x04\0\x05trade\x03\0\x04\x01r\x02\x05pri\
 ceu\x04sizeu\x04\0\x05level\x03\0\x06\x01p\x07\x01r\x03\x07time-nsx\x04bids\x08\x04\
 asks\x08\x04\0\x04book\x03\0\x09\x01r\x03\x0breceived-nsx\x06sources\x04texts\x04\
-\0\x04text\x03\0\x0b\x03\0\x1calphaplus:plugin/types@0.1.0\x05\x01\x02\x03\0\x01\
+\0\x04text\x03\0\x0b\x03\0\x1calphaplus:plugin/types@0.1.1\x05\x01\x02\x03\0\x01\
 \x03bar\x02\x03\0\x01\x05trade\x02\x03\0\x01\x04book\x02\x03\0\x01\x04text\x01B,\
 \x02\x03\x02\x01\x02\x04\0\x03bar\x03\0\0\x02\x03\x02\x01\x03\x04\0\x05trade\x03\
 \0\x02\x02\x03\x02\x01\x04\x04\0\x04book\x03\0\x04\x02\x03\x02\x01\x05\x04\0\x04\
@@ -1752,9 +1752,9 @@ or.on-peer-bar\x01\x1c\x01@\x02\x04self\x13\x05trade\x03\0\x1b\x04\0\x1a[method]
 extractor.on-trade\x01\x1d\x01@\x02\x04self\x13\x04book\x05\0\x1b\x04\0\x19[meth\
 od]extractor.on-book\x01\x1e\x01@\x02\x04self\x13\x04text\x07\0\x1b\x04\0\x19[me\
 thod]extractor.on-text\x01\x1f\x01@\0\0s\x04\0\x06schema\x01\x20\x04\0\"alphaplu\
-s:plugin/feature-set@0.1.0\x05\x06\x04\0\x1falphaplus:plugin/features@0.1.0\x04\0\
+s:plugin/feature-set@0.1.1\x05\x06\x04\0\x1falphaplus:plugin/features@0.1.1\x04\0\
 \x0b\x0e\x01\0\x08features\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwi\
-t-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+t-component\x070.258.0\x10wit-bindgen-rust\x060.61.1";
         };
     };
 }
@@ -1763,7 +1763,7 @@ pub use __export_features_impl as export_features;
 #[rustfmt::skip]
 #[cfg(target_arch = "wasm32")]
 #[unsafe(
-    link_section = "component-type:wit-bindgen:0.61.1:alphaplus:plugin@0.1.0:features-with-all-of-its-exports-removed:encoded world"
+    link_section = "component-type:wit-bindgen:0.61.1:alphaplus:plugin@0.1.1:features-with-all-of-its-exports-removed:encoded world"
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
@@ -1772,16 +1772,16 @@ pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 667] = *b"\
 A\x04\x01B\x08\x01m\x04\x05debug\x04info\x04warn\x05error\x04\0\x05level\x03\0\0\
 \x01@\x01\x05level\x01\0\x7f\x04\0\x07enabled\x01\x02\x01@\x02\x05level\x01\x07m\
 essages\x01\0\x04\0\x05write\x01\x03\x01@\x03\x07messages\x04files\x04liney\x01\0\
-\x04\0\x08panicked\x01\x04\x03\0\x1aalphaplus:plugin/log@0.1.0\x05\0\x01B\x0d\x01\
+\x04\0\x08panicked\x01\x04\x03\0\x1aalphaplus:plugin/log@0.1.1\x05\0\x01B\x0d\x01\
 r\x06\x0copen-time-nsx\x04openu\x04highu\x03lowu\x05closeu\x06volumeu\x04\0\x03b\
 ar\x03\0\0\x01m\x03\x03buy\x04sell\x07unknown\x04\0\x04side\x03\0\x02\x01r\x04\x07\
 time-nsx\x05priceu\x04sizeu\x04side\x03\x04\0\x05trade\x03\0\x04\x01r\x02\x05pri\
 ceu\x04sizeu\x04\0\x05level\x03\0\x06\x01p\x07\x01r\x03\x07time-nsx\x04bids\x08\x04\
 asks\x08\x04\0\x04book\x03\0\x09\x01r\x03\x0breceived-nsx\x06sources\x04texts\x04\
-\0\x04text\x03\0\x0b\x03\0\x1calphaplus:plugin/types@0.1.0\x05\x01\x04\0?alphapl\
-us:plugin/features-with-all-of-its-exports-removed@0.1.0\x04\0\x0b.\x01\0(featur\
+\0\x04text\x03\0\x0b\x03\0\x1calphaplus:plugin/types@0.1.1\x05\x01\x04\0?alphapl\
+us:plugin/features-with-all-of-its-exports-removed@0.1.1\x04\0\x0b.\x01\0(featur\
 es-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\
-\x0dwit-component\x070.258.3\x10wit-bindgen-rust\x060.61.1";
+\x0dwit-component\x070.258.0\x10wit-bindgen-rust\x060.61.1";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

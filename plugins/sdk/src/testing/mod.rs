@@ -1,5 +1,6 @@
 //! The mock host for native tests: run a feature set, check its contract, record a graph. Not there on wasm.
 
+mod layers;
 mod recorder;
 
 pub use recorder::{Built, Recorder};

@@ -31,7 +31,7 @@ pub struct Recorder {
     scope: RefCell<String>,
 }
 
-type Added = Result<u32, String>;
+pub(super) type Added = Result<u32, String>;
 
 const UNARY: &[&str] = &[
     "neg",
@@ -70,7 +70,7 @@ impl Recorder {
         }
     }
 
-    fn add(&self, op: &str, shape: Vec<i64>) -> u32 {
+    pub(super) fn add(&self, op: &str, shape: Vec<i64>) -> u32 {
         let scope = self.scope.borrow();
         let name = if scope.is_empty() { op.to_owned() } else { format!("{scope}: {op}") };
         let nodes = &mut self.built.borrow_mut().nodes;
@@ -78,7 +78,7 @@ impl Recorder {
         nodes.len() as u32 - 1
     }
 
-    fn shape(&self, x: u32) -> Result<Vec<i64>, String> {
+    pub(super) fn shape(&self, x: u32) -> Result<Vec<i64>, String> {
         let built = self.built.borrow();
         built
             .nodes
@@ -104,8 +104,9 @@ impl Recorder {
         let known = match initial.split_once(':') {
             Some(("uniform", n)) => n.parse::<u32>().is_ok_and(|n| n > 0),
             Some(("constant", x)) => number(x),
+            Some(("normal", s)) => s.parse::<f32>().is_ok_and(|s| s.is_finite() && s > 0.0),
             Some(_) => false,
-            None => ["zeros", "glorot", "lstm-bias"].contains(&initial),
+            None => ["zeros", "glorot", "he", "lstm-bias"].contains(&initial),
         };
         if !known {
             return Err(format!("parameter {name}: unknown start value {initial:?}"));
@@ -226,7 +227,10 @@ impl Recorder {
         if k != l {
             return Err(error());
         }
-        let mut shape = broadcast("matmul", lead_a, lead_b)?;
+        if !lead_b.is_empty() && lead_a != lead_b {
+            return Err(format!("{}: b must have the leading dimensions of a, or none", error()));
+        }
+        let mut shape = lead_a.to_vec();
         shape.extend([*m, *n]);
         Ok(self.add("matmul", shape))
     }
@@ -255,31 +259,6 @@ impl Recorder {
     pub fn log_softmax(&self, x: u32, axis: u32) -> Added {
         let (shape, _) = self.axis("log-softmax", x, axis)?;
         Ok(self.add("log-softmax", shape))
-    }
-
-    pub fn layer_norm(&self, x: u32, gamma: u32, beta: u32, epsilon: f32) -> Added {
-        let (shape, gamma, beta) = (self.shape(x)?, self.shape(gamma)?, self.shape(beta)?);
-        let last = shape.last().map(|&n| vec![n]);
-        if Some(&gamma) != last.as_ref() || gamma != beta || epsilon.is_nan() || epsilon <= 0.0 {
-            return Err(format!(
-                "layer-norm: {shape:?} with gamma {gamma:?}, beta {beta:?}, epsilon {epsilon}"
-            ));
-        }
-        Ok(self.add("layer-norm", shape))
-    }
-
-    pub fn lstm(&self, x: u32, w: u32, u: u32, b: u32, sequence: bool) -> Added {
-        let (x, w, u, b) = (self.shape(x)?, self.shape(w)?, self.shape(u)?, self.shape(b)?);
-        let fits = match (&x[..], &w[..], &u[..], &b[..]) {
-            ([_, _, f], [wf, w4], [h, u4], [b4]) => f == wf && w4 == u4 && u4 == b4 && *u4 == 4 * h,
-            _ => false,
-        };
-        if !fits {
-            return Err(format!(
-                "lstm: x {x:?} must be [-1, T, F], w {w:?} [F, 4H], u {u:?} [H, 4H], b {b:?} [4H]"
-            ));
-        }
-        Ok(self.add("lstm", if sequence { vec![x[0], x[1], u[0]] } else { vec![x[0], u[0]] }))
     }
 
     pub fn shape_of(&self, x: u32) -> Result<Vec<i64>, String> {
@@ -344,6 +323,16 @@ mod tests {
         check(g.concat(&[x, x], 2), &[-1, 8, 6]);
         check(g.reshape(x, &[-8, 3]), &[-8, 3]);
         check(g.binary("add", x, g.constant(&[3], &[0.0; 3]).unwrap()), &[-1, 8, 3]);
+        let h = g.parameter("h", &[4, 12], "uniform:4").unwrap();
+        let (v, b) =
+            (g.parameter("v", &[3, 12], "glorot").unwrap(), g.parameter("b", &[12], "zeros").unwrap());
+        check(g.gru(x, v, h, b, b, true), &[-1, 8, 4]);
+        check(g.gru(x, v, h, b, b, false), &[-1, 4]);
+        let (taps, o) = (g.parameter("k", &[5, 3, 12], "he").unwrap(), b);
+        check(g.conv1d(x, taps, o, 2), &[-1, 8, 12]);
+        let wide = g.conv1d(x, taps, o, 1).unwrap();
+        check(g.attention(wide, wide, wide, 4, true), &[-1, 8, 12]);
+        check(g.attention_weights(wide, wide, 3, false), &[-1, 3, 8, 8]);
         check(g.broadcast(g.constant(&[1], &[0.0]).unwrap(), &[-1, 4]), &[-1, 4]);
     }
 
@@ -351,15 +340,22 @@ mod tests {
     fn mistakes_are_refused() {
         let (g, x) = recorder();
         let w = g.parameter("w", &[4, 5], "glorot").unwrap();
+        let s = g.parameter("s", &[8, 8], "glorot").unwrap();
         for (what, refused) in [
             ("unknown op", g.unary("tan", x)),
             ("inner dimensions", g.matmul(x, w, false, false)),
+            ("leading dimensions", g.matmul(s, x, false, false)),
             ("a name twice", g.parameter("w", &[1], "zeros")),
             ("start value", g.parameter("v", &[1], "ones")),
             ("elements", g.reshape(x, &[-1, 23])),
             ("slice end", g.slice(x, 1, 0, 9)),
             ("batch axis", g.concat(&[x, x], 0)),
             ("lstm", g.lstm(x, w, w, w, true)),
+            ("gru", g.gru(x, w, w, w, w, true)),
+            ("conv1d", g.conv1d(x, w, w, 1)),
+            ("heads", g.attention(x, x, x, 2, false)),
+            ("no heads", g.attention_weights(x, x, 0, false)),
+            ("deviation", g.parameter("n", &[1], "normal:0")),
             ("dropout", g.dropout(x, 1.0)),
             ("node", g.unary("exp", 99)),
             ("axes", g.transpose(x, &[0, 0, 1])),

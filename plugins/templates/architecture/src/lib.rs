@@ -6,7 +6,10 @@ pub struct {{type}};
 
 impl Architecture for {{type}} {
     fn schema() -> String {
-        Schema::new().integer("hidden", 1..=1024, 32, "Units of the hidden layer.").to_json()
+        Schema::new()
+            .integer_log("hidden", 1..=1024, 32, "Units of the hidden layer.")
+            .learning_rate(1e-3)
+            .to_json()
     }
 
     fn build(hyper: &Options, dimensions: Dimensions, graph: &Graph<'_>) -> Result<(), String> {

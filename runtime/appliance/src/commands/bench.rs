@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use cpu::{Cpu, CpuOptions};
-use graph::{Executor, Graph, GraphCodec, Plan, SlidingPlan};
+use graph::{Executor, Graph, Plan, SlidingPlan};
 use hdrhistogram::Histogram;
 use serde_json::json;
 
@@ -54,7 +54,7 @@ pub fn run(settings: &Settings, args: &Bench) -> Result<(), String> {
     };
     let folder = parts.model(&name)?;
     let manifest = folder.manifest;
-    let graph = parts.codec.decode(&folder.onnx).map_err(|e| e.to_string())?;
+    let graph = parts.served_graph(&folder.onnx)?;
     let cpu = parts.executor_of(&manifest, &graph)?;
     let (window, features) = (manifest.input.window as usize, manifest.input.features as usize);
     let rows = precision::made_up(window * features);

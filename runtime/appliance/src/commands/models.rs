@@ -21,7 +21,7 @@ pub fn run(settings: &Settings, command: &Models) -> Result<(), String> {
 fn store_as(parts: &Parts, args: &StoreAs) -> Result<(), String> {
     let folder = parts.model(&args.model)?;
     let mut manifest = folder.manifest;
-    let graph = parts.codec.decode(&folder.onnx).map_err(|e| e.to_string())?;
+    let graph = parts.served_graph(&folder.onnx)?;
     let stored = match args.precision {
         cli::Precision::F32 => registry::Precision::F32,
         cli::Precision::Bf16 => registry::Precision::Bf16,
@@ -117,6 +117,10 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
         m.features.warmup
     );
     println!("input         {} bars of {} features", m.input.window, m.input.features);
+    let graph = parts.codec.decode(&folder.onnx).map_err(|e| format!("{model}: {e}"))?;
+    for (name, value) in graph.outputs.iter().filter(|(name, _)| name != plugin::OUTPUT) {
+        println!("also gives    {name} {}, not while it serves", graph.shape(*value));
+    }
     println!(
         "data          {}, {} bars of {} {}",
         m.data.description,

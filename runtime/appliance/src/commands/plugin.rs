@@ -1,11 +1,11 @@
-//! `alphaplus plugin new|build|check|test|bench|inspect`.
+//! `alphaplus plugin new|build|wrap|check|test|bench|inspect`.
 
 use std::path::{Path, PathBuf};
 
 use market::read::{ReadOptions, read_bars};
 use market::{Bar, Symbol};
 use plugin::FeaturePlugin;
-use plugin::toolchain::{self, BuildOptions};
+use plugin::toolchain::{self, BuildOptions, Built, Naming};
 use serde_json::Map;
 
 use crate::cli::{Plugin, PluginKind};
@@ -16,6 +16,14 @@ pub fn run(settings: &Settings, command: &Plugin) -> Result<(), String> {
     match command {
         Plugin::New { kind, name } => new(*kind, name),
         Plugin::Build { folder, out } => build(settings, folder, out.as_deref()),
+        Plugin::Wrap { module, name, plugin_version, licence, out } => {
+            let naming =
+                Naming { name: name.clone(), version: plugin_version.clone(), licence: licence.clone() };
+            let out = out.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.wasm")));
+            let built = toolchain::wrap(module, &naming, &out, false).map_err(|e| e.to_string())?;
+            say_built(&built);
+            Ok(())
+        }
         Plugin::Check { component } => check(settings, component),
         Plugin::Test { component, bars, rounds, seed } => {
             test(settings, component, bars.as_deref(), *rounds, *seed)
@@ -48,6 +56,11 @@ fn build(settings: &Settings, folder: &Path, out: Option<&Path>) -> Result<(), S
     let out = out.unwrap_or(folder);
     let built = toolchain::build(folder, out, &options, &mut |line| eprintln!("{line}"))
         .map_err(|e| e.to_string())?;
+    say_built(&built);
+    Ok(())
+}
+
+fn say_built(built: &Built) {
     println!(
         "{}@{} {:?}: {} ({} bytes)",
         built.name,
@@ -57,7 +70,6 @@ fn build(settings: &Settings, folder: &Path, out: Option<&Path>) -> Result<(), S
         built.size_bytes
     );
     println!("sha256 {}", built.digest);
-    Ok(())
 }
 
 /// Loads it and asks it what it is, within all limits.

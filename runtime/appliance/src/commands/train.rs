@@ -16,9 +16,9 @@ use learn::settings::TrainingSettings;
 use learn::split::{CalibrationCut, Cut, SplitRecipe};
 use learn::train::{Trained, train};
 use market::{Bar, Features, StreamKey, Timestamp};
-use plugin::{Architecture, Dimensions, FeaturePlugin};
+use plugin::{Architecture, Dimensions, FeaturePlugin, TrainingHyper};
 use registry::{Calibration, GapPolicy, LabelKind, Output, Published};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::bars::{read, said};
 use super::models::curve;
@@ -30,6 +30,10 @@ use crate::load::{Parts, json_object, pairs};
 const DEVICE_TOLERANCE: f64 = 1e-4;
 /// Features are clipped at so many deviations.
 const CLIP: f64 = 10.0;
+/// Of architectures that say nothing of their training.
+const BATCH: u32 = 64;
+const LEARNING_RATE: f64 = 1e-3;
+const WEIGHT_DECAY: f64 = 1e-2;
 
 pub fn run(settings: &Settings, args: &Train) -> Result<(), String> {
     let parts = Parts::new(settings)?;
@@ -63,7 +67,10 @@ fn fresh(
     let component = parts.component(settings, &args.features)?;
     let features = FeaturePlugin::new(&component, &pairs(&args.options)?).map_err(|e| e.to_string())?;
     let built = Architecture::new(&architecture).map_err(|e| e.to_string())?;
-    let hyper = built.schema().fill(&pairs(&args.hyper)?).map_err(|e| e.to_string())?;
+    let given = pairs(&args.hyper)?;
+    let mut hyper = built.schema().fill(&given).map_err(|e| e.to_string())?;
+    given_once(&given, args)?;
+    let declared = TrainingHyper::take(&mut hyper);
     let timeframe = streams.first().map(|s| s.0.timeframe).ok_or("there are no bars")?;
     let label_kind = match args.label {
         cli::LabelKind::LogReturn => LabelKind::LogReturn,
@@ -111,11 +118,11 @@ fn fresh(
         clip: Some(CLIP),
         training: TrainingSettings {
             seed: args.seed,
-            batch: args.batch,
+            batch: args.batch.or(declared.batch).unwrap_or(BATCH),
             epochs_max: args.epochs,
             patience: args.patience,
-            learning_rate: args.learning_rate,
-            weight_decay: args.weight_decay,
+            learning_rate: args.learning_rate.or(declared.learning_rate).unwrap_or(LEARNING_RATE),
+            weight_decay: args.weight_decay.or(declared.weight_decay).unwrap_or(WEIGHT_DECAY),
             loss,
             ..TrainingSettings::default()
         },
@@ -143,6 +150,21 @@ fn output_of(args: &Train, label: LabelKind) -> OutputRecipe {
             0.0 => CalibrationCut::None,
             share => CalibrationCut::Share(share),
         },
+    }
+}
+
+/// A setting of the training may stand in --hyper, where the architecture has it, or in a flag of its own.
+fn given_once(hyper: &Map<String, Value>, args: &Train) -> Result<(), String> {
+    let flags = [
+        ("batch", args.batch.is_some()),
+        ("learning_rate", args.learning_rate.is_some()),
+        ("weight_decay", args.weight_decay.is_some()),
+    ];
+    match flags.into_iter().find(|&(name, flag)| flag && hyper.contains_key(name)) {
+        Some((name, _)) => {
+            Err(format!("--{} and --hyper {name}=… are the same: give one", name.replace('_', "-")))
+        }
+        None => Ok(()),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cpu::Cpu;
-use graph::{Dim, Executor, Graph, Plan};
+use graph::{Dim, Executor, Graph, Plan, rewrite};
 use learn::explain::{ExplainError, Explainer};
 use learn::normalise::{LabelScale, Normaliser};
 use learn::reading::Reading;
@@ -120,7 +120,8 @@ impl Loaded {
         queue_rows_max: usize,
     ) -> Result<Loaded, String> {
         let (window, features) = (manifest.input.window as usize, manifest.input.features as usize);
-        let runner = Runner::new(&executor, &graph, window, features).map_err(|e| e.to_string())?;
+        let alone = rewrite::only(&graph, "prediction").map_err(|e| e.to_string())?;
+        let runner = Runner::new(&executor, &alone, window, features).map_err(|e| e.to_string())?;
         let dims = |shape: &graph::Shape| shape.dims().iter().map(signed).collect();
         let extra = graph.outputs.iter().filter(|(name, _)| name != "prediction");
         let extra = extra.map(|(name, value)| (name.clone(), dims(graph.shape(*value)))).collect();

@@ -110,6 +110,8 @@ fn states() -> Vec<Row> {
             ("constant", Initial::Constant(-0.5)),
             ("given", Initial::Given(given)),
             ("glorot", Initial::Glorot),
+            ("he", Initial::He),
+            ("normal", Initial::Normal { deviation: 0.5 }),
             ("uniform", Initial::UniformRoot { n: 2 }),
         ];
         for (name, initial) in forms {

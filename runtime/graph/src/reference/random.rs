@@ -51,6 +51,8 @@ fn initial_tensor(initial: &Initial, dims: Vec<usize>, stream: u64) -> Tensor {
             let (fan_in, fan_out) = fans(&dims);
             fill_uniform(data, (6.0 / (fan_in + fan_out) as f64).sqrt(), stream);
         }
+        Initial::He => fill_uniform(data, (6.0 / fans(&dims).0 as f64).sqrt(), stream),
+        Initial::Normal { deviation } => fill_normal(data, *deviation, stream),
         Initial::UniformRoot { n } => fill_uniform(data, 1.0 / (*n as f64).sqrt(), stream),
         Initial::LstmBias => {
             let hidden = data.len() / 4;
@@ -73,9 +75,25 @@ fn fans(dims: &[usize]) -> (usize, usize) {
 /// Uniform in ±limit: 24 bits of the counter's hash.
 fn fill_uniform(data: &mut [f32], limit: f64, stream: u64) {
     for (counter, x) in data.iter_mut().enumerate() {
-        let bits = split_mix(stream.wrapping_add((counter as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15))) >> 40;
-        *x = ((bits as f64 + 0.5) / 8_388_608.0 - 1.0) as f32 * limit as f32;
+        *x = (share(stream, counter as u64) * 2.0 - 1.0) as f32 * limit as f32;
     }
+}
+
+/// Of each pair of numbers two of the normal distribution (Box and Muller 1958).
+fn fill_normal(data: &mut [f32], deviation: f32, stream: u64) {
+    for (pair, xs) in data.chunks_mut(2).enumerate() {
+        let (u, v) = (share(stream, 2 * pair as u64), share(stream, 2 * pair as u64 + 1));
+        let (radius, angle) = ((-2.0 * u.ln()).sqrt(), std::f64::consts::TAU * v);
+        for (x, part) in xs.iter_mut().zip([angle.cos(), angle.sin()]) {
+            *x = (radius * part) as f32 * deviation;
+        }
+    }
+}
+
+/// Number `counter` of the stream, above 0 and below 1.
+fn share(stream: u64, counter: u64) -> f64 {
+    let bits = split_mix(stream.wrapping_add(counter.wrapping_mul(0x9e37_79b9_7f4a_7c15))) >> 40;
+    (bits as f64 + 0.5) / 16_777_216.0
 }
 
 /// One stream for each seed and name: FNV-1a of the name, mixed with the seed.

@@ -342,6 +342,8 @@ fn initial_values_follow_their_formulas() {
         (Initial::Glorot, vec![40, 160], (6.0f32 / 200.0).sqrt()),
         (Initial::Glorot, vec![5, 8, 160], (6.0f32 / 200.0).sqrt()),
         (Initial::UniformRoot { n: 25 }, vec![40, 160], 0.2),
+        (Initial::He, vec![40, 160], (6.0f32 / 40.0).sqrt()),
+        (Initial::He, vec![5, 8, 160], (6.0f32 / 40.0).sqrt()),
     ];
     for (initial, dims, limit) in limits {
         let drawn = values(initial, &dims);
@@ -351,6 +353,10 @@ fn initial_values_follow_their_formulas() {
         assert!(mean.abs() < 0.03 * limit, "mean {mean}");
         assert!((square / (limit * limit / 3.0) - 1.0).abs() < 0.05, "variance {square}");
     }
+    let drawn = values(Initial::Normal { deviation: 0.02 }, &[101, 151]);
+    let moment = |power| drawn.iter().map(|x| (x / 0.02).powi(power)).sum::<f32>() / drawn.len() as f32;
+    assert!(moment(1).abs() < 0.03 && (moment(2) - 1.0).abs() < 0.05, "{} {}", moment(1), moment(2));
+    assert!(moment(3).abs() < 0.15 && (moment(4) - 3.0).abs() < 0.3, "{} {}", moment(3), moment(4));
 }
 
 #[test]

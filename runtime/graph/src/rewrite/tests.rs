@@ -120,6 +120,26 @@ fn dead_nodes_go_and_inputs_stay() {
 }
 
 #[test]
+fn one_output_alone_takes_what_only_the_others_need_away() {
+    let mut b = Builder::new();
+    let x = b.input("x", Shape::batch(&[3])).unwrap();
+    let both = b.state("both", Shape::scalar(), Initial::Zeros, true).unwrap();
+    let other = b.state("other", Shape::scalar(), Initial::Zeros, true).unwrap();
+    let shared = b.mul(x, both).unwrap();
+    let aside = b.mul(shared, other).unwrap();
+    let y = b.unary(UnaryOp::Tanh, shared).unwrap();
+    b.output("aside", aside).unwrap();
+    b.output("y", y).unwrap();
+    b.update(other, both).unwrap();
+    let graph = b.finish().unwrap();
+    let alone = only(&graph, "y").unwrap();
+    assert_eq!(names(&alone), ["input", "state", "mul", "tanh"]);
+    assert_eq!(alone.outputs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["y"]);
+    assert_eq!(alone.states.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["both"]);
+    assert_eq!(only(&graph, "absent").unwrap().outputs.len(), 2);
+}
+
+#[test]
 fn constants_fold_and_large_ones_do_not() {
     let mut b = Builder::new();
     let two = b.scalar(2.0).unwrap();

@@ -65,6 +65,7 @@ fn every_mistake_is_named() {
         (Box::new(|g| g.states[0].name = "v".into()), "isn't this state"),
         (Box::new(|g| g.states[0].initial = Initial::LstmBias), "is not an LSTM's bias"),
         (Box::new(|g| g.states[0].initial = Initial::UniformRoot { n: 0 }), "n must be above 0"),
+        (Box::new(|g| g.states[0].initial = Initial::Normal { deviation: 0.0 }), "not finite and above 0"),
         (Box::new(|g| g.states[0].initial = Initial::Constant(f32::NAN)), "NaN is not finite"),
         (Box::new(|g| g.states[0].initial = Initial::Given(Tensor::zeros(&[4]))), "has shape [4], not [3]"),
         (Box::new(|g| g.outputs.push(("z".into(), value(0, 0)))), "the name is taken"),

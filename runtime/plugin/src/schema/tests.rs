@@ -51,6 +51,22 @@ fn help_shows_default_range_and_description() {
 }
 
 #[test]
+fn a_logarithmic_scale_is_kept_and_shown() {
+    let schema = Schema::parse(
+        r#"{"properties": {
+            "rate": {"type": "number", "minimum": 1e-5, "maximum": 0.1, "default": 0.001, "x-scale": "log"},
+            "units": {"type": "integer", "minimum": 1, "maximum": 512, "default": 64, "x-scale": "log"},
+            "drop": {"type": "number", "minimum": 0, "maximum": 0.9, "default": 0, "x-scale": "linear"}}}"#,
+    )
+    .expect("a schema");
+    let scale = |name: &str| schema.property(name).map(|p| p.log_scale);
+    assert_eq!((scale("rate"), scale("units"), scale("drop")), (Some(true), Some(true), Some(false)));
+    let text = schema.describe();
+    assert!(text.contains("rate = 0.001 (a number from 0.00001 to 0.1, log scale)\n"), "{text}");
+    assert!(text.contains("drop = 0.0 (a number from 0 to 0.9)\n"), "{text}");
+}
+
+#[test]
 fn a_wrong_schema_names_the_property() {
     let one = |property: &str| {
         Schema::parse(&format!(r#"{{"properties": {{"x": {property}}}}}"#)).expect_err(property).to_string()
@@ -75,6 +91,15 @@ fn a_wrong_schema_names_the_property() {
     assert!(one(r#"{"type": "array"}"#).contains("must have the type"));
     assert!(one(r#"{"type": "boolean", "default": true, "pattern": "a"}"#).contains("\"pattern\""));
     assert!(one("7").contains("not an object"));
+    let scaled = |minimum: &str, scale: &str| {
+        one(&format!(
+            r#"{{"type": "number", "minimum": {minimum}, "maximum": 1, "default": 1, "x-scale": {scale}}}"#
+        ))
+    };
+    assert!(scaled("0", r#""log""#).contains("no minimum above 0"));
+    assert!(scaled("0.1", r#""logit""#).contains("neither \"log\" nor \"linear\""));
+    assert!(scaled("0.1", "10").contains("neither \"log\" nor \"linear\""));
+    assert!(one(r#"{"type": "boolean", "default": true, "x-scale": "log"}"#).contains("\"x-scale\""));
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn an_inspection_shows_all_of_it() {
     let found = inspect(host(), &path("hostile-architecture.wasm")).expect("loads");
     // Input, reshape, two times weights and matmul, bias, add, relu; 60 · 8 · 8 + 8 + 8 · 1.
     assert_eq!(found.graph, Some(GraphSize { nodes: 9, parameters: 3_856 }));
-    assert_eq!(found.imports, ["alphaplus:plugin/log@0.1.0", "alphaplus:plugin/graph@0.1.0"]);
+    assert_eq!(found.imports, ["alphaplus:plugin/log@0.1.1", "alphaplus:plugin/graph@0.1.1"]);
 }
 
 #[test]

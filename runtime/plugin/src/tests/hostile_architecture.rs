@@ -89,6 +89,24 @@ fn each_mistake_is_named_at_its_call() {
 }
 
 #[test]
+fn mistakes_in_the_layers_are_named_too() {
+    assert!(refused("gru-shape").contains("gru"));
+    for mode in ["conv1d-shape", "conv1d-dilation", "conv1d-reach"] {
+        let text = refused(mode);
+        assert!(text.contains("conv1d") && text.contains("[B, 5, 3]"), "{mode}: {text}");
+    }
+    assert!(refused("conv1d-shape").contains("[3, 4, 4]"));
+    assert!(refused("conv1d-reach").contains("8589934590 rows back, and at most 65536 go"));
+    assert!(refused("conv1d-dilation").contains("dilation is 0"));
+    for mode in ["attention-heads", "attention-none", "attention-huge", "attention-causal"] {
+        let text = refused(mode);
+        assert!(text.contains("attention") && text.contains("[B, 5, 3]"), "{mode}: {text}");
+    }
+    assert!(refused("weights-heads").contains("4294967295 heads"));
+    assert!(refused("weights-places").contains("attention"));
+}
+
+#[test]
 fn graphs_have_limits() {
     assert!(refused("nodes-many").contains("more than 65536 nodes"));
     assert!(refused("parameter-huge").contains("elements"));
@@ -105,6 +123,8 @@ fn graphs_have_limits() {
 fn a_graph_that_is_no_model_is_refused() {
     assert_eq!(malformed("output-none"), "it has no output \"prediction\"");
     assert_eq!(malformed("output-wrong"), "its output \"prediction\" is [B, 5, 3], not [B, 2]");
+    let text = malformed("output-untrained");
+    assert!(text.contains("\"own\" is for the output \"also\" alone"), "{text}");
     assert_eq!(malformed("errors-ignored"), "it has no output \"prediction\"");
     assert_eq!(malformed("log-flood"), "it has no output \"prediction\"");
 }

@@ -33,8 +33,8 @@ fn a_component_says_who_it_is() {
     assert_eq!(component.world(), World::Features);
     assert_eq!(component.digest(), sha256_hex(&bytes("hostile-features.wasm")));
     assert_eq!(component.size_bytes(), bytes("hostile-features.wasm").len());
-    assert_eq!(component.imports(), ["alphaplus:plugin/log@0.1.0", "alphaplus:plugin/types@0.1.0"]);
-    assert!(component.exports().contains(&"alphaplus:plugin/feature-set@0.1.0".to_string()));
+    assert_eq!(component.imports(), ["alphaplus:plugin/log@0.1.1", "alphaplus:plugin/types@0.1.1"]);
+    assert!(component.exports().contains(&"alphaplus:plugin/feature-set@0.1.1".to_string()));
     assert_eq!(component.metadata().licence, "Apache-2.0");
 }
 
@@ -90,7 +90,7 @@ fn files_are_read_within_their_limit() {
 
 #[test]
 fn wasi_is_refused_with_advice() {
-    let bytes = patched("hostile-features.wasm", "alphaplus:plugin/log@0.1.0", "wasi:cli/environment@0.2.0");
+    let bytes = patched("hostile-features.wasm", "alphaplus:plugin/log@0.1.1", "wasi:cli/environment@0.2.0");
     let error = host().load_bytes("some", &bytes).expect_err("WASI").to_string();
     assert_eq!(
         error,
@@ -99,29 +99,29 @@ fn wasi_is_refused_with_advice() {
     );
     // A features component has no business with the graph.
     let bytes =
-        patched("hostile-features.wasm", "alphaplus:plugin/types@0.1.0", "alphaplus:plugin/graph@0.1.0");
-    assert_eq!(refused(&bytes), LoadErrorKind::Imports(vec!["alphaplus:plugin/graph@0.1.0".into()]));
+        patched("hostile-features.wasm", "alphaplus:plugin/types@0.1.1", "alphaplus:plugin/graph@0.1.1");
+    assert_eq!(refused(&bytes), LoadErrorKind::Imports(vec!["alphaplus:plugin/graph@0.1.1".into()]));
 }
 
 #[test]
 fn another_version_of_the_wit_says_what_it_needs() {
-    for version in ["0.2.0", "0.1.1", "1.1.0"] {
+    for version in ["0.2.0", "0.1.2", "1.1.0"] {
         let name = format!("alphaplus:plugin/log@{version}");
-        let bytes = patched("hostile-features.wasm", "alphaplus:plugin/log@0.1.0", &name);
+        let bytes = patched("hostile-features.wasm", "alphaplus:plugin/log@0.1.1", &name);
         assert_eq!(refused(&bytes), LoadErrorKind::Version { needs: name.clone() });
         let error = host().load_bytes("some", &bytes).expect_err("other").to_string();
-        assert_eq!(error, format!("plugin some needs {name}; this appliance offers alphaplus:plugin 0.1.0"));
+        assert_eq!(error, format!("plugin some needs {name}; this appliance offers alphaplus:plugin 0.1.1"));
     }
     let set = "alphaplus:plugin/feature-set@";
-    let bytes = patched("hostile-features.wasm", &format!("{set}0.1.0"), &format!("{set}0.2.0"));
+    let bytes = patched("hostile-features.wasm", &format!("{set}0.1.1"), &format!("{set}0.2.0"));
     assert_eq!(refused(&bytes), LoadErrorKind::Version { needs: format!("{set}0.2.0") });
 }
 
 #[test]
 fn a_component_of_no_world_is_refused() {
-    let bytes = patched("hostile-features.wasm", "plugin/feature-set@0.1.0", "plugin/fixture-set@0.1.0");
+    let bytes = patched("hostile-features.wasm", "plugin/feature-set@0.1.1", "plugin/fixture-set@0.1.1");
     let LoadErrorKind::World { exports } = refused(&bytes) else { panic!("loaded") };
-    assert_eq!(exports, ["alphaplus:plugin/fixture-set@0.1.0"]);
+    assert_eq!(exports, ["alphaplus:plugin/fixture-set@0.1.1"]);
 }
 
 #[test]

@@ -1,38 +1,75 @@
 //! From the core module that the compiler gives to the component that is shipped.
 
 use wasmparser::{Parser, Payload};
-use wit_component::ComponentEncoder;
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
 
-use super::cargo::Package;
 use super::{PluginKind, ToolchainError};
 use crate::metadata::{Metadata, embed};
 
 const OURS: &str = "alphaplus:plugin/";
+const WIT: &str = include_str!("../../../../plugins/wit/plugin.wit");
+/// The custom sections that say which world a module is of begin so.
+const TYPE_SECTION: &str = "component-type";
 
-/// Strips the module unless `keep_debug`, wraps it, and names it after its Cargo.toml.
+/// What a component says of itself.
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) licence: String,
+    /// "architecture" or "features", where the author says which it is.
+    pub(super) kind: Option<String>,
+}
+
+/// Strips the module unless `keep_debug`, wraps it, and names it. A module that doesn't say its world, as one that was
+/// not made by bindings, is taken to be of the WIT that stands here.
 pub(super) fn make(
     module: &[u8],
-    package: &Package,
+    named: &Named,
     keep_debug: bool,
 ) -> Result<(Vec<u8>, PluginKind), ToolchainError> {
     let kind = kind(module)?;
-    if let Some(declared) = package.kind.as_deref().filter(|declared| *declared != kind.name()) {
+    if let Some(declared) = named.kind.as_deref().filter(|declared| *declared != kind.name()) {
         return Err(ToolchainError::Kind { declared: declared.into(), exported: kind.name() });
     }
-    let module = if keep_debug { module.to_vec() } else { strip(module)? };
+    let mut module = if keep_debug { module.to_vec() } else { strip(module)? };
+    if !has_type(&module)? {
+        embed_type(&mut module, kind)?;
+    }
     let component = ComponentEncoder::default()
         .validate(true)
         .module(&module)
         .and_then(|encoder| encoder.encode())
         .map_err(|e| ToolchainError::Component(format!("{e:#}")))?;
     let metadata = Metadata {
-        name: package.name.clone(),
-        version: package.version.clone(),
-        licence: package.licence.clone(),
+        name: named.name.clone(),
+        version: named.version.clone(),
+        licence: named.licence.clone(),
         kind: kind.name().into(),
     };
     let named = embed(&component, &metadata).map_err(|e| ToolchainError::Component(e.to_string()))?;
     Ok((named, kind))
+}
+
+fn has_type(module: &[u8]) -> Result<bool, ToolchainError> {
+    for payload in Parser::new(0).parse_all(module) {
+        if let Payload::CustomSection(section) = payload.map_err(broken)?
+            && section.name().starts_with(TYPE_SECTION)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Says in the module that it is of the kind's world.
+fn embed_type(module: &mut Vec<u8>, kind: PluginKind) -> Result<(), ToolchainError> {
+    let mut resolve = Resolve::default();
+    let package = resolve.push_source("plugin.wit", WIT);
+    package
+        .and_then(|package| resolve.select_world(&[package], Some(kind.name())))
+        .and_then(|world| embed_component_metadata(module, &resolve, world, StringEncoding::UTF8))
+        .map_err(|e| ToolchainError::Component(format!("{e:#}")))
 }
 
 /// By its exports; refuses imports that no host has.
@@ -78,7 +115,7 @@ fn strip(module: &[u8]) -> Result<Vec<u8>, ToolchainError> {
         let Some((_, range)) = payload.as_section() else { continue };
         let keep = match &payload {
             Payload::CustomSection(section) => {
-                section.name().starts_with("component-type") || section.name() == "producers"
+                section.name().starts_with(TYPE_SECTION) || section.name() == "producers"
             }
             _ => true,
         };

@@ -31,6 +31,10 @@ pub enum ToolchainError {
     Imports {
         names: Vec<String>,
     },
+    /// The file to be wrapped isn't a core module.
+    NotAModule {
+        path: PathBuf,
+    },
     /// The module exports neither of the two interfaces.
     NoExport,
     /// Cargo.toml says another kind than the code exports.
@@ -61,6 +65,11 @@ impl fmt::Display for ToolchainError {
                 write!(f, "{} is not a plugin crate: {message}", dir.display())
             }
             ToolchainError::Compile { output } => write!(f, "the plugin doesn't compile:\n{output}"),
+            ToolchainError::NotAModule { path } => write!(
+                f,
+                "{} is not a core WebAssembly module: give what the compiler made, before it is a component",
+                path.display()
+            ),
             ToolchainError::Imports { names } => write!(
                 f,
                 "the plugin needs {}, which no host offers: it has a log and, for an architecture, the graph; \

@@ -75,7 +75,7 @@ macro_rules! embedded {
 const FEATURES: [(&str, &str); 3] = embedded!("templates/features": "Cargo.toml", "README.md", "src/lib.rs");
 const ARCHITECTURE: [(&str, &str); 3] =
     embedded!("templates/architecture": "Cargo.toml", "README.md", "src/lib.rs");
-const SDK: [(&str, &str); 15] = embedded!("sdk":
+const SDK: [(&str, &str); 16] = embedded!("sdk":
     "Cargo.toml",
     "src/lib.rs",
     "src/architecture.rs",
@@ -89,6 +89,7 @@ const SDK: [(&str, &str); 15] = embedded!("sdk":
     "src/options.rs",
     "src/rt.rs",
     "src/state.rs",
+    "src/testing/layers.rs",
     "src/testing/mod.rs",
     "src/testing/recorder.rs",
 );
