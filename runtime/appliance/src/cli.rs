@@ -4,12 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::cli_tune::{Latency, PrunerName, SamplerName, Tune, TuneCommand};
+
 /// AlphaPlus trains time-series models on bars, predicts on each new one, and answers polls over local HTTP.
 #[derive(Parser, Debug)]
 #[command(version, about, long_about = None, after_help = "\
 Examples:
   alphaplus serve                                             answer with the models in config.toml
   alphaplus train --bars BTCUSDT-1h.csv.gz --name btc         train a model and register it
+  alphaplus tune --study btc --bars BTCUSDT-1h.csv.gz         search for a better one
   alphaplus evaluate btc --bars BTCUSDT-1h.csv.gz             compare it with naive and ridge
   alphaplus explain btc --bars BTCUSDT-1h.csv.gz --svg e.svg   which features make its predictions
   alphaplus plugin new features my-features                   begin a feature plugin
@@ -32,6 +35,8 @@ pub enum Command {
     Serve,
     /// Train a model on bars and register it.
     Train(Box<Train>),
+    /// Search the hyper-parameters of an architecture on bars, and register the best model.
+    Tune(Box<Tune>),
     /// Judge a registered model on bars against naive and ridge.
     Evaluate(Evaluate),
     /// Predict the bar after the last one of a file.
@@ -178,7 +183,8 @@ pub struct Train {
     /// Keep labels that span a gap in time (markets that close).
     #[arg(long)]
     pub keep_gaps: bool,
-    /// How many settings were tried on these bars, this one included: kept in the manifest.
+    /// How many settings were tried on these bars, this one included, where that is more than the trials ledger in the
+    /// models folder counts: kept in the manifest.
     #[arg(long, default_value_t = 1)]
     pub trials: u32,
     /// Checkpoints of this run; an interrupted one goes on from here.

@@ -1,6 +1,7 @@
 //! The appliance: the only crate that sees the others together.
 
 pub mod cli;
+mod cli_tune;
 pub mod commands;
 pub mod config;
 pub mod deployment;

@@ -1,4 +1,4 @@
-//! Distributions of latencies: as lines of text, and as an SVG.
+//! Distributions of latencies, as lines of text and as an SVG; the history of a study.
 
 use hdrhistogram::Histogram;
 use plotters::prelude::*;
@@ -88,6 +88,105 @@ fn draw(
     Ok(())
 }
 
+/// How a trial ended, and its value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ended {
+    Complete(f64),
+    /// With its last report.
+    Pruned(f64),
+    /// Infeasible or failed.
+    Without,
+}
+
+const BLUE: RGBColor = RGBColor(0, 90, 181);
+const RED_BROWN: RGBColor = RGBColor(220, 50, 32);
+const GREY: RGBColor = RGBColor(150, 150, 150);
+
+/// Values over trial numbers, and the least so far. The scale is that of the complete ones and a little above: what
+/// lies higher is drawn at the upper edge.
+pub fn history(title: &str, trials: &[(u32, Ended)]) -> Result<String, String> {
+    let mut text = String::new();
+    draw_history(title, trials, &mut text).map_err(|e| e.to_string())?;
+    Ok(text)
+}
+
+fn draw_history(
+    title: &str,
+    trials: &[(u32, Ended)],
+    text: &mut String,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let complete: Vec<(f64, f64)> = trials
+        .iter()
+        .filter_map(
+            |(n, ended)| if let Ended::Complete(v) = ended { Some((f64::from(*n), *v)) } else { None },
+        )
+        .collect();
+    let low = complete.iter().map(|p| p.1).fold(f64::INFINITY, f64::min);
+    let high = complete.iter().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
+    let (low, high) = if complete.is_empty() { (0.0, 1.0) } else { (low, high.max(low + 1e-9)) };
+    let (bottom, top) = (low - 0.08 * (high - low), high + 0.4 * (high - low));
+    let last = trials.iter().map(|t| f64::from(t.0)).fold(1.0, f64::max);
+    let area = SVGBackend::with_string(text, (960, 540)).into_drawing_area();
+    area.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(title, ("sans-serif", 18))
+        .margin(16)
+        .x_label_area_size(44)
+        .y_label_area_size(84)
+        .build_cartesian_2d(-0.5..last + 0.5, bottom..top)?;
+    chart
+        .configure_mesh()
+        .x_desc("trial")
+        .y_desc("validation loss")
+        .x_label_formatter(&|n| format!("{n:.0}"))
+        .light_line_style(RGBColor(240, 240, 240))
+        .draw()?;
+    let mut best = Vec::new();
+    for &(n, value) in &complete {
+        let before = best.last().map_or(f64::INFINITY, |p: &(f64, f64)| p.1);
+        if value < before && before.is_finite() {
+            best.push((n, before));
+        }
+        best.push((n, value.min(before)));
+    }
+    if let Some(&(_, value)) = best.last() {
+        best.push((last + 0.5, value));
+    }
+    chart
+        .draw_series(LineSeries::new(best, RED_BROWN.stroke_width(2)))?
+        .label("best so far")
+        .legend(|(x, y)| PathElement::new([(x, y), (x + 18, y)], RED_BROWN.stroke_width(2)));
+    chart
+        .draw_series(complete.iter().map(|&point| Circle::new(point, 4, BLUE.filled())))?
+        .label("complete")
+        .legend(|(x, y)| Circle::new((x + 9, y), 4, BLUE.filled()));
+    let pruned = trials.iter().filter_map(|(n, ended)| match ended {
+        Ended::Pruned(value) => {
+            Some(Cross::new((f64::from(*n), value.clamp(bottom, top)), 4, GREY.stroke_width(2)))
+        }
+        Ended::Complete(_) | Ended::Without => None,
+    });
+    chart
+        .draw_series(pruned)?
+        .label("pruned, its last report")
+        .legend(|(x, y)| Cross::new((x + 9, y), 4, GREY.stroke_width(2)));
+    let without = trials.iter().filter(|t| t.1 == Ended::Without);
+    chart
+        .draw_series(without.map(|t| TriangleMarker::new((f64::from(t.0), bottom), 5, GREY.filled())))?
+        .label("infeasible or failed")
+        .legend(|(x, y)| TriangleMarker::new((x + 9, y), 5, GREY.filled()));
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.85))
+        .border_style(RGBColor(200, 200, 200))
+        .draw()?;
+    area.present()?;
+    drop(chart);
+    drop(area);
+    Ok(())
+}
+
 fn quantile(times: &Histogram<u64>, quantile: f64) -> String {
     duration(times.value_at_quantile(quantile) as f64 / 1e3)
 }
@@ -140,6 +239,21 @@ mod tests {
         assert!(points.windows(2).all(|pair| pair[0].0 <= pair[1].0 && pair[0].1 >= pair[1].1));
         let half = points.iter().find(|point| point.1 <= 0.5).unwrap();
         assert!((90.0..120.0).contains(&half.0), "{half:?}");
+    }
+
+    #[test]
+    fn a_history_has_a_mark_for_each_trial() {
+        let trials = [
+            (0, Ended::Complete(2.0)),
+            (1, Ended::Pruned(9.0)),
+            (2, Ended::Without),
+            (3, Ended::Complete(1.0)),
+        ];
+        let svg = history("a & b", &trials).unwrap();
+        let circles = svg.matches("<circle").count();
+        assert_eq!(circles, 3, "two trials and the legend's");
+        assert!(svg.contains("a &amp; b") && svg.contains("best so far"));
+        assert!(history("none", &[]).is_ok() && history("one", &trials[..1]).is_ok());
     }
 
     #[test]

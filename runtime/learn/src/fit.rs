@@ -23,6 +23,7 @@ use crate::recipe::{RecipeError, TrainingRecipe};
 use crate::settings::TrainingSettings;
 use crate::split::{CalibrationPart, Split, SplitError};
 use crate::train::{Job, Target};
+use crate::tune::FoldTimes;
 
 /// Data that is ready to train on, and what the manifest says of it.
 #[derive(Clone, Debug)]
@@ -55,14 +56,35 @@ pub fn prepare(
 ) -> Result<Prepared, PrepareDataError> {
     recipe.check().map_err(PrepareDataError::Recipe)?;
     let normaliser = |dataset: &Dataset, split: &Split| Normaliser::fit(dataset, &split.train, recipe.clip);
-    let label = |dataset: &Dataset, split: &Split| match recipe.label.kind {
+    prepare_with(recipe, bars, features, by_recipe(recipe), normaliser, label_scale(recipe))
+}
+
+/// Of the training labels; classes have none.
+fn label_scale(recipe: &TrainingRecipe) -> impl Fn(&Dataset, &Split) -> LabelScale {
+    let kind = recipe.label.kind;
+    move |dataset, split| match kind {
         LabelKind::LogReturn | LabelKind::RealisedVolatility => {
             LabelScale::fit(&dataset.samples, &split.train)
         }
-        // Classes have no scale.
         LabelKind::Direction => LabelScale { mean: 0.0, scale: 1.0 },
-    };
-    prepare_with(recipe, bars, features, normaliser, label)
+    }
+}
+
+/// [`prepare`], but cut into one fold of a study; `bars` end before the test part, which is empty here.
+pub fn prepare_fold(
+    recipe: &TrainingRecipe,
+    fold: FoldTimes,
+    bars: &[&[Bar]],
+    features: &mut dyn Features,
+) -> Result<Prepared, PrepareDataError> {
+    recipe.check().map_err(PrepareDataError::Recipe)?;
+    let cut = |dataset: &Dataset| fold.split(&dataset.samples, dataset.timeframe, recipe.split.embargo_bars);
+    let normaliser = |dataset: &Dataset, split: &Split| Normaliser::fit(dataset, &split.train, recipe.clip);
+    prepare_with(recipe, bars, features, cut, normaliser, label_scale(recipe))
+}
+
+fn by_recipe(recipe: &TrainingRecipe) -> impl Fn(&Dataset) -> Result<Split, SplitError> {
+    |dataset| recipe.split.split(&dataset.samples, dataset.timeframe)
 }
 
 /// [`prepare`], but with the constants of a model that is already trained: to judge it on other bars.
@@ -74,13 +96,14 @@ pub fn prepare_for(
 ) -> Result<Prepared, PrepareDataError> {
     let registry::Label { mean, scale, .. } = manifest.label;
     let normaliser = |_: &Dataset, _: &Split| Normaliser::from_manifest(&manifest.normaliser);
-    prepare_with(recipe, bars, features, normaliser, |_, _| LabelScale { mean, scale })
+    prepare_with(recipe, bars, features, by_recipe(recipe), normaliser, |_, _| LabelScale { mean, scale })
 }
 
 fn prepare_with(
     recipe: &TrainingRecipe,
     bars: &[&[Bar]],
     features: &mut dyn Features,
+    cut: impl Fn(&Dataset) -> Result<Split, SplitError>,
     fit_normaliser: impl Fn(&Dataset, &Split) -> Normaliser,
     fit_label: impl Fn(&Dataset, &Split) -> LabelScale,
 ) -> Result<Prepared, PrepareDataError> {
@@ -88,9 +111,9 @@ fn prepare_with(
     let bars = pinned_bars(recipe, bars)?;
     check_streams(recipe, &bars)?;
     let mut dataset = Dataset::build(&bars, features, recipe.window as usize, &recipe.label)?;
-    let mut split = recipe.split.split(&dataset.samples, dataset.timeframe)?;
-    let (cut, embargo) = (recipe.output.calibration, recipe.split.embargo_bars);
-    let calibration = split.hold_out(cut, embargo, &dataset.samples, dataset.timeframe)?;
+    let mut split = cut(&dataset)?;
+    let (held, embargo) = (recipe.output.calibration, recipe.split.embargo_bars);
+    let calibration = split.hold_out(held, embargo, &dataset.samples, dataset.timeframe)?;
     let normaliser = fit_normaliser(&dataset, &split);
     let label = fit_label(&dataset, &split);
     dataset.normalise(&normaliser);

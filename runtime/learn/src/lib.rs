@@ -1,5 +1,5 @@
-//! Datasets, splits, training, evaluation. Pure but for checkpoints: devices, file formats and feature plugins come in
-//! as `graph::Executor` and `market::Features`.
+//! Datasets, splits, training, tuning, evaluation. Pure but for checkpoints and the journals of studies: devices, file
+//! formats and feature plugins come in as `graph::Executor` and `market::Features`.
 //!
 //! [`fit::prepare`] makes data ready, [`train::train`] trains, [`fit::judge`] judges on the test part, and
 //! [`TrainingRecipe::manifest`] writes down all of it. Everything is a function of the recipe, the bars, the plugins
@@ -26,6 +26,7 @@ pub mod recipe;
 pub mod settings;
 pub mod split;
 pub mod train;
+pub mod tune;
 
 pub use bootstrap::BootstrapSettings;
 pub use evaluate::{Evaluation, Verdict};

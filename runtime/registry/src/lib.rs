@@ -7,6 +7,7 @@ pub mod calibration;
 pub mod check;
 pub mod digest;
 pub mod folder;
+pub mod ledger;
 pub mod manifest;
 pub mod metrics;
 pub mod name;
@@ -16,6 +17,7 @@ mod staging;
 pub use calibration::{Calibration, Confidence, Reliability, ReliabilityBin};
 pub use digest::{Hasher, names_fingerprint, sha256_hex};
 pub use folder::{ListError, Listing, LoadError, ModelFolder, ModelVersions, OpenError, Registry, Version};
+pub use ledger::{Count, Ledger, LedgerError, Question, Run};
 pub use manifest::{
     Architecture, Data, FORMAT, Features, GapPolicy, Input, Label, LabelKind, Loss, Manifest, ManifestError,
     Normaliser, Output, Precision, Range, Schedule, Serving, Sliding, Training,

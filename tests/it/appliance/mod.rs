@@ -18,3 +18,4 @@ mod shipped;
 mod start;
 mod tls;
 mod training;
+mod tuning;

@@ -211,6 +211,31 @@ impl Subject {
     }
 }
 
+/// What [`p99_us`] measures.
+#[derive(Clone, Copy)]
+pub(super) enum Whole {
+    Push,
+    Window,
+}
+
+/// The 99th percentile of one push, or of a whole window, batch 1, over at least so long.
+pub(super) fn p99_us(
+    graph: &Graph,
+    window: usize,
+    features: usize,
+    cpu: &Cpu,
+    whole: Whole,
+    length: Duration,
+) -> Result<f64, String> {
+    let rows = precision::made_up(window * features);
+    let subject = Subject { graph: graph.clone(), window, features, cpu: cpu.clone(), rows };
+    let line = match whole {
+        Whole::Push => subject.pushes("push", length, Timed::Push)?,
+        Whole::Window => subject.whole("whole window", length, 1)?,
+    };
+    Ok(line.us(0.99))
+}
+
 fn histogram() -> Result<Histogram<u64>, String> {
     Histogram::new_with_bounds(1, LONGEST, 3).map_err(|e| e.to_string())
 }

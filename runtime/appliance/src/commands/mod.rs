@@ -13,6 +13,7 @@ mod replay;
 mod serve;
 mod shared_memory;
 mod train;
+mod tune;
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Result<(), String> {
     match cli.command {
         Command::Serve => serve::run(settings),
         Command::Train(args) => train::run(&settings, &args),
+        Command::Tune(args) => tune::run(&settings, &args),
         Command::Evaluate(args) => evaluate::run(&settings, &args),
         Command::Explain(args) => explain::run(&settings, &args),
         Command::Predict(args) => predict::run(&settings, &args),

@@ -17,7 +17,7 @@ use learn::split::{CalibrationCut, Cut, SplitRecipe};
 use learn::train::{Trained, train};
 use market::{Bar, Features, StreamKey, Timestamp};
 use plugin::{Architecture, Dimensions, FeaturePlugin, TrainingHyper};
-use registry::{Calibration, GapPolicy, LabelKind, Output, Published};
+use registry::{Calibration, GapPolicy, LabelKind, Output, Published, Question, Run};
 use serde_json::{Map, Value, json};
 
 use super::bars::{read, said};
@@ -40,7 +40,10 @@ pub fn run(settings: &Settings, args: &Train) -> Result<(), String> {
     let streams = read(&args.bars, None, None, !args.json)?;
     let done = match &args.again {
         Some(model) => again(settings, &parts, model, &streams, args)?,
-        None => fresh(settings, &parts, &streams, args)?,
+        None => {
+            let (recipe, architecture, features) = recipe(settings, &parts, &streams, args)?;
+            fit(&parts, &recipe, &architecture, features, &streams, args, Counting::AsOne)?
+        }
     };
     report(&done, args.json);
     Ok(())
@@ -54,15 +57,26 @@ pub struct Done {
     pub trained: Trained,
     pub evaluation: Evaluation,
     pub calibration: Option<Calibration>,
+    /// On the same bars and label, this one included.
+    pub trials: u32,
     pub seconds: f64,
 }
 
-fn fresh(
+/// How a run stands in the trials ledger.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Counting {
+    AsOne,
+    /// It gives again what was counted before.
+    Already,
+}
+
+/// What the flags say.
+pub(super) fn recipe(
     settings: &Settings,
     parts: &Parts,
     streams: &[(StreamKey, Vec<Bar>)],
     args: &Train,
-) -> Result<Done, String> {
+) -> Result<(TrainingRecipe, Architecture, FeaturePlugin), String> {
     let architecture = parts.component(settings, &args.architecture)?;
     let component = parts.component(settings, &args.features)?;
     let features = FeaturePlugin::new(&component, &pairs(&args.options)?).map_err(|e| e.to_string())?;
@@ -130,7 +144,7 @@ fn fresh(
         trials: args.trials,
         device_tolerance: DEVICE_TOLERANCE,
     };
-    fit(parts, &recipe, &built, features, streams, args)
+    Ok((recipe, built, features))
 }
 
 fn output_of(args: &Train, label: LabelKind) -> OutputRecipe {
@@ -183,16 +197,17 @@ fn again(
     let architecture = parts.pinned(settings, &recipe.architecture.plugin, &recipe.architecture.digest)?;
     let built = Architecture::new(&architecture).map_err(|e| e.to_string())?;
     let features = parts.features(settings, &folder.manifest)?;
-    fit(parts, &recipe, &built, features, streams, args)
+    fit(parts, &recipe, &built, features, streams, args, Counting::Already)
 }
 
-fn fit(
+pub(super) fn fit(
     parts: &Parts,
     recipe: &TrainingRecipe,
     architecture: &Architecture,
     mut features: FeaturePlugin,
     streams: &[(StreamKey, Vec<Bar>)],
     args: &Train,
+    counting: Counting,
 ) -> Result<Done, String> {
     recipe.check().map_err(|e| e.to_string())?;
     let started = Instant::now();
@@ -201,6 +216,8 @@ fn fit(
     features.rebuild().map_err(|e| e.to_string())?;
     let bars: Vec<&[Bar]> = streams.iter().map(|s| s.1.as_slice()).collect();
     let prepared = fit::prepare(recipe, &bars, &mut features).map_err(|e| e.to_string())?;
+    let trials = counted(parts, recipe, &prepared, counting)?;
+    let recipe = &TrainingRecipe { trials, ..recipe.clone() };
     let dimensions = Dimensions {
         window: recipe.window,
         features: prepared.dataset.columns as u32,
@@ -230,7 +247,48 @@ fn fit(
         let _ = std::fs::remove_file(path);
     }
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Done { published, name: recipe.name.clone(), prepared, trained, evaluation, calibration, seconds })
+    Ok(Done {
+        published,
+        name: recipe.name.clone(),
+        prepared,
+        trained,
+        evaluation,
+        calibration,
+        trials,
+        seconds,
+    })
+}
+
+/// The trials on these bars and this label, at least those that the recipe says. A new run is noted before it begins.
+fn counted(
+    parts: &Parts,
+    recipe: &TrainingRecipe,
+    prepared: &Prepared,
+    counting: Counting,
+) -> Result<u32, String> {
+    let question = question(recipe, &prepared.digest);
+    let count = match counting {
+        Counting::AsOne => {
+            let run = Run { question, key: key(recipe)?, name: recipe.name.clone() };
+            parts.registry.note_run(&run, &Timestamp::now().to_string())
+        }
+        Counting::Already => parts.registry.count_trials(&question),
+    };
+    Ok(count.map_err(|e| e.to_string())?.trials.max(recipe.trials))
+}
+
+/// What a run on these bars is counted by.
+pub(super) fn question(recipe: &TrainingRecipe, data: &str) -> Question {
+    let LabelRecipe { kind, horizon_bars, gaps, .. } = recipe.label;
+    Question { data: data.into(), label: registry::ledger::label_text(kind, horizon_bars, gaps) }
+}
+
+/// Of all that decides the model: a run of the same recipe gives the same one, and isn't another trial.
+fn key(recipe: &TrainingRecipe) -> Result<String, String> {
+    let mut same = TrainingRecipe { name: String::new(), trials: 1, ..recipe.clone() };
+    same.data.description.clear();
+    let text = serde_json::to_string(&same).map_err(|e| e.to_string())?;
+    Ok(registry::sha256_hex(text.as_bytes()))
 }
 
 fn description(args: &Train) -> String {
@@ -240,8 +298,8 @@ fn description(args: &Train) -> String {
     args.bars.files.iter().map(name).collect::<Vec<_>>().join(", ")
 }
 
-fn report(done: &Done, as_json: bool) {
-    let Done { published, name, prepared, trained, evaluation, calibration, seconds } = done;
+pub(super) fn report(done: &Done, as_json: bool) {
+    let Done { published, name, prepared, trained, evaluation, calibration, trials, seconds } = done;
     let model = format!("{name}/{}", published.version);
     if as_json {
         let t = prepared.split.times;
@@ -264,6 +322,7 @@ fn report(done: &Done, as_json: bool) {
             "features": prepared.feature_names.len(),
             "evaluation": evaluation,
             "verdict": evaluation.verdict().to_string(),
+            "trials": trials,
         });
         println!("{value}");
         return;
@@ -276,6 +335,9 @@ fn report(done: &Done, as_json: bool) {
         println!("\n{}", super::models::calibrated(&prepared.reading(), calibration));
     }
     println!("\nregistered as {model} in {}", published.path.display());
+    if *trials > 1 {
+        println!("it is one of {trials} trials on these bars and this label, by the trials ledger");
+    }
 }
 
 /// A progress bar an epoch, on a terminal; a line an epoch elsewhere.
