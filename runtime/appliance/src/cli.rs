@@ -16,6 +16,7 @@ Examples:
   alphaplus evaluate btc --bars BTCUSDT-1h.csv.gz             compare it with naive and ridge
   alphaplus explain btc --bars BTCUSDT-1h.csv.gz --svg e.svg   which features make its predictions
   alphaplus plugin new features my-features                   begin a feature plugin
+  alphaplus models alias btc champion 2                       what models:/btc@champion means from now on
   alphaplus bench btc --svg latency.svg                       how fast it is on this machine
   alphaplus doctor                                            what this machine can do")]
 pub struct Cli {
@@ -51,7 +52,7 @@ pub enum Command {
     /// Write, build, check and measure plugins.
     #[command(subcommand)]
     Plugin(Plugin),
-    /// Look at registered models.
+    /// Registered models: look, compare, point aliases, roll back, export, import.
     #[command(subcommand)]
     Models(Models),
     /// Measure a model on this machine: latency from row to prediction, and how fast ticks may come.
@@ -197,7 +198,7 @@ pub struct Train {
 
 #[derive(Args, Debug)]
 pub struct Evaluate {
-    /// Model: "name" or "name/version".
+    /// Model: name, name/version or name@alias.
     pub model: String,
     #[command(flatten)]
     pub bars: BarFiles,
@@ -234,7 +235,7 @@ pub struct Explain {
 
 #[derive(Args, Debug)]
 pub struct Predict {
-    /// Model: "name" or "name/version".
+    /// Model: name, name/version or name@alias.
     pub model: String,
     #[command(flatten)]
     pub bars: BarFiles,
@@ -260,7 +261,7 @@ What the lines mean:
   push, … instances so many streams at once; all their pushes
 Instances are independent streams, each on a thread of its own that is pinned to a core.")]
 pub struct Bench {
-    /// Model: "name" or "name/version". Otherwise the first of the deployments.
+    /// Model: name, name/version or name@alias. Otherwise the first of the deployments.
     pub model: Option<String>,
     /// How long each line is measured.
     #[arg(long, default_value_t = 5.0)]
@@ -393,20 +394,183 @@ pub enum Plugin {
 }
 
 #[derive(Subcommand, Debug)]
+#[command(after_help = "\
+How a model is named, here and in config.toml, with or without models:/ before it:
+  models:/btc             the newest version
+  models:/btc/7           version 7
+  models:/btc@champion    where the alias points
+
+Examples:
+  alphaplus models alias btc champion 7 --why 'better on June'     point champion at version 7
+  alphaplus models alias btc champion @challenger                  promote what challenger points at
+  alphaplus models rollback btc                                    champion goes back to where it was before
+  alphaplus models compare btc@champion btc@challenger
+  alphaplus models export btc@champion --out btc.tar               to another machine: models import btc.tar
+  alphaplus models import net.onnx --name net --features technical --window 60 --timeframe 1h \\
+      --label realised-volatility --horizon 12 --normaliser net-normaliser.json
+
+A running appliance reads aliases when it starts: restart it after a change.")]
 pub enum Models {
-    /// All models and versions.
-    #[command(visible_alias = "list")]
-    Ls,
+    /// All models and versions, and the aliases that point at them.
+    #[command(visible_alias = "ls")]
+    List {
+        #[arg(long)]
+        json: bool,
+    },
     /// One model's manifest in words.
     Show { model: String },
+    /// Point an alias at a version, or nowhere. It is written down who did it, when and why.
+    Alias(Alias),
+    /// Point an alias back at the version before. Each rollback goes one step further back.
+    Rollback(Rollback),
+    /// How a model's aliases were moved: when, from where, to where, by whom, why.
+    History {
+        /// The model's name.
+        name: String,
+        /// Only this alias.
+        #[arg(long)]
+        alias: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Two versions side by side.
+    Compare(Compare),
+    /// Write one version into one file, which another machine imports.
+    Export {
+        model: String,
+        /// Otherwise <name>-<version>.tar here.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Take a version from a file that `models export` wrote, or a model from an ONNX file of any origin.
+    Import(ImportModel),
     /// Publish a version whose recurrent weights are held in fewer bits while it serves: smaller, faster, less
     /// exact. Says how much less, and records it.
     StoreAs(StoreAs),
+    /// The trial run of `models import`, in a process of its own.
+    #[command(hide = true)]
+    TryFile(TryFile),
+}
+
+#[derive(Args, Debug)]
+pub struct Alias {
+    /// The model's name.
+    pub name: String,
+    /// champion, challenger, or any name of a-z 0-9 _ -.
+    pub alias: String,
+    /// A version's number, latest, or another alias of the model as @challenger.
+    #[arg(required_unless_present = "remove", conflicts_with = "remove")]
+    pub to: Option<String>,
+    /// It points nowhere from now on.
+    #[arg(long)]
+    pub remove: bool,
+    #[command(flatten)]
+    pub author: Author,
+}
+
+#[derive(Args, Debug)]
+pub struct Rollback {
+    /// The model's name.
+    pub name: String,
+    #[arg(default_value = "champion")]
+    pub alias: String,
+    #[command(flatten)]
+    pub author: Author,
+}
+
+#[derive(Args, Debug)]
+pub struct Author {
+    /// For the history.
+    #[arg(long, default_value = "")]
+    pub why: String,
+    /// For the history; otherwise the user's name.
+    #[arg(long, env = "USER", default_value = "unknown", hide_env_values = true)]
+    pub who: String,
+}
+
+#[derive(Args, Debug)]
+pub struct Compare {
+    pub first: String,
+    pub second: String,
+    /// Also what is the same in both.
+    #[arg(long)]
+    pub all: bool,
+    /// Also measure both on this machine: microseconds for a whole window.
+    #[arg(long)]
+    pub latency: bool,
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+An ONNX file takes [batch, window, features] or [batch, window x features] in float32, the oldest bar first, and gives
+[batch], [batch, 1] or [batch, outputs]; of several outputs --output names one. Where our own graph holds it, it runs
+as a trained model does. Where it doesn't, tract runs the file: slower, never row by row, and said in `models show`, in
+each reply's device and in /v2/health/ready. Files with weights in other files, operators of other domains, random
+numbers or unbounded loops are refused.
+
+The normaliser is a JSON file {\"mean\": [...], \"scale\": [...], \"clip\": 10}, one number for each column of the features
+(input = clamp((feature - mean) / scale, -clip, clip); clip may be left out), or none.")]
+pub struct ImportModel {
+    /// An archive of `models export`, or an ONNX file.
+    pub file: PathBuf,
+    /// Register under this name; an archive brings its own.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// ONNX: the feature plugin, by its name in plugins.folders or its .wasm file.
+    #[arg(long)]
+    pub features: Option<String>,
+    /// ONNX: an option of the feature plugin.
+    #[arg(long = "option", visible_alias = "options", value_name = "NAME=VALUE")]
+    pub options: Vec<String>,
+    /// ONNX: bars in one input window.
+    #[arg(long)]
+    pub window: Option<u32>,
+    /// ONNX: timeframe of the bars it was trained on, such as 1h.
+    #[arg(long)]
+    pub timeframe: Option<String>,
+    /// ONNX: what it predicts.
+    #[arg(long, value_enum)]
+    pub label: Option<LabelKind>,
+    /// ONNX: how many bars ahead.
+    #[arg(long)]
+    pub horizon: Option<u32>,
+    /// ONNX: a JSON file with mean, scale and clip of each column, or none.
+    #[arg(long, value_name = "FILE|none")]
+    pub normaliser: Option<String>,
+    /// ONNX: prediction = output x label-scale + label-mean.
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    pub label_mean: f64,
+    #[arg(long, default_value_t = 1.0)]
+    pub label_scale: f64,
+    /// ONNX: which of the file's outputs.
+    #[arg(long)]
+    pub output: Option<String>,
+    /// ONNX: a sentence for `models show`.
+    #[arg(long, default_value = "")]
+    pub description: String,
+    /// ONNX: what the trial run may take where tract runs the file.
+    #[arg(long, default_value_t = 120)]
+    pub trial_seconds: u64,
+    #[arg(long, default_value_t = 4096)]
+    pub trial_memory_mb: u64,
+}
+
+#[derive(Args, Debug)]
+pub struct TryFile {
+    pub file: PathBuf,
+    #[arg(long)]
+    pub input: String,
+    #[arg(long)]
+    pub output: usize,
+    #[arg(long, value_delimiter = ',')]
+    pub dims: Vec<usize>,
 }
 
 #[derive(Args, Debug)]
 pub struct StoreAs {
-    /// Model: "name" or "name/version".
+    /// Model: name, name/version or name@alias.
     pub model: String,
     #[arg(value_enum)]
     pub precision: Precision,

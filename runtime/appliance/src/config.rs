@@ -11,6 +11,7 @@ use cpu::CpuOptions;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use market::{Symbol, Timeframe};
+use registry::{Reference, Which};
 use serde::{Deserialize, Serialize};
 
 /// The settings as written.
@@ -67,6 +68,7 @@ pub struct Routes {
     pub infer: bool,
     pub metrics: bool,
     pub status: bool,
+    pub models: bool,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -213,7 +215,15 @@ impl Default for Limits {
 
 impl Default for Routes {
     fn default() -> Self {
-        Routes { ingest: true, poll: true, predict: true, infer: true, metrics: true, status: true }
+        Routes {
+            ingest: true,
+            poll: true,
+            predict: true,
+            infer: true,
+            metrics: true,
+            status: true,
+            models: true,
+        }
     }
 }
 
@@ -305,6 +315,19 @@ pub struct CheckedDeployment {
     /// `None`: every symbol.
     pub symbols: Option<Vec<Symbol>>,
     pub timeframe: Timeframe,
+}
+
+impl CheckedDeployment {
+    /// The version that is meant.
+    pub fn reference(&self) -> Reference {
+        // `check` has read it.
+        let plain = || Reference { name: self.model.clone(), which: Which::Latest };
+        let reference = Reference::parse(&self.model).unwrap_or_else(|_| plain());
+        match self.version.map(u32::try_from) {
+            Some(Ok(number)) => Reference { which: Which::Number(number), ..reference },
+            Some(Err(_)) | None => reference,
+        }
+    }
 }
 
 impl Settings {
@@ -527,12 +550,27 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
             let parsed: Result<Vec<_>, _> = d.symbols.iter().map(|s| Symbol::new(s)).collect();
             Some(parsed.map_err(|e| ConfigError(format!("{at}.symbols: {e}")))?)
         };
+        let mut reference =
+            Reference::parse(&d.model).map_err(|e| ConfigError(format!("{at}.model: {e}")))?;
+        if d.version != 0 && reference.which != Which::Latest {
+            return refuse(format!(
+                "{at}: model = {:?} says which version already: leave version out",
+                d.model
+            ));
+        }
+        match u32::try_from(d.version) {
+            Ok(0) => {}
+            Ok(number) => reference.which = Which::Number(number),
+            Err(_) => {
+                return refuse(format!("{at}.version is {}: no model has so many versions", d.version));
+            }
+        }
         let meets = |other: &CheckedDeployment| {
             let shared = match (&other.symbols, &symbols) {
                 (Some(a), Some(b)) => a.iter().any(|s| b.contains(s)),
                 _ => true,
             };
-            shared && other.model == d.model && other.timeframe == timeframe
+            shared && names_again(other, &reference) && other.timeframe == timeframe
         };
         if deployments.iter().any(meets) {
             return refuse(format!("{at}: model {} is deployed twice for the same symbols", d.model));
@@ -566,6 +604,13 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         deployments,
         raw,
     })
+}
+
+/// The same name, or the same alias or version of it. Two of its versions may serve beside each other.
+fn names_again(other: &CheckedDeployment, reference: &Reference) -> bool {
+    let other = other.reference();
+    let plain = |r: &Reference| r.which == Which::Latest;
+    other.name == reference.name && (other.which == reference.which || plain(&other) || plain(reference))
 }
 
 pub fn is_loopback(ip: IpAddr) -> bool {

@@ -16,6 +16,8 @@ use crate::runner::Runner;
 pub struct Deployment {
     /// "btc-1h-lstm/1".
     pub model: Arc<str>,
+    /// What was deployed: "models:/btc@champion".
+    pub reference: Arc<str>,
     pub name: ModelName,
     pub digest: [u8; 32],
     pub features_digest: [u8; 32],
@@ -42,6 +44,15 @@ pub struct Deployment {
 impl Deployment {
     pub fn covers(&self, key: &StreamKey) -> bool {
         key.timeframe == self.timeframe && self.symbols.as_ref().is_none_or(|s| s.contains(&key.symbol))
+    }
+
+    /// Whether both would answer under the same name for some stream.
+    pub fn clashes(&self, other: &Deployment) -> bool {
+        let shared = match (&self.symbols, &other.symbols) {
+            (Some(a), Some(b)) => a.iter().any(|symbol| b.contains(symbol)),
+            _ => true,
+        };
+        shared && self.timeframe == other.timeframe && self.model == other.model
     }
 
     pub fn warmup(&self) -> usize {

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod config;
 pub mod deployment;
 pub mod feed;
+pub mod foreign;
 pub mod heatmap;
 pub mod history;
 pub mod inference;

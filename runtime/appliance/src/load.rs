@@ -5,23 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cpu::Cpu;
-use graph::{Executor, GraphCodec};
+use graph::{Executor, Foreign, Graph, GraphCodec};
 use learn::normalise::Normaliser;
 use learn::reading::Reading;
 use market::Features;
 use market::series::Window;
 use onnx::Onnx;
+use onnx::about::About;
 use plugin::{Component, FeaturePlugin, Host, HostOptions, LogLevel, PluginLimits, PluginLog};
-use registry::{Manifest, ModelFolder, Registry, Sliding, Version, sha256_hex};
+use registry::{Manifest, ModelFolder, Reference, Registry, Runs, Sliding, sha256_hex};
 use serde_json::{Map, Value};
 use store::ModelName;
 
 use crate::config::{CheckedDeployment, Settings};
 use crate::deployment::{Deployment, Health};
+use crate::foreign::Binding;
 use crate::precision;
 use crate::render::Meaning;
 use crate::resolve::Terms;
-use crate::runner::Runner;
+use crate::runner::{Runner, RunnerError};
 
 /// What plugins log goes to the appliance's log.
 struct Traced;
@@ -84,24 +86,57 @@ impl Parts {
         ))
     }
 
-    /// "name" or "name/version".
+    /// `models:/name@alias`, `models:/name/7` or `models:/name`, with or without `models:/`.
     pub fn model(&self, text: &str) -> Result<ModelFolder, String> {
-        let (name, version) = match text.split_once('/') {
-            None => (text, Version::Latest),
-            Some((name, version)) => {
-                let version = Version::parse(version)
-                    .ok_or_else(|| format!("'{text}': the version must be a number from 1, or latest"))?;
-                (name, version)
+        let reference = Reference::parse(text).map_err(|e| e.to_string())?;
+        self.registry.load_reference(&reference).map_err(|e| e.to_string())
+    }
+
+    /// The graph of a model; there is none where tract runs an imported file.
+    pub fn graph(&self, folder: &ModelFolder) -> Result<Graph, String> {
+        let manifest = &folder.manifest;
+        if manifest.foreign.as_ref().is_some_and(|f| f.runs == Runs::Tract) {
+            return Err(format!(
+                "{}/{} is an imported ONNX file that tract runs as it is, and this needs a model that our own graph holds",
+                manifest.name, manifest.version
+            ));
+        }
+        self.codec.decode(&folder.onnx).map_err(|e| e.to_string())
+    }
+
+    /// The model prepared, with up to `places` streams sliding.
+    pub fn runner(&self, folder: &ModelFolder, places: usize) -> Result<Runner, String> {
+        let manifest = &folder.manifest;
+        let (window, columns) = (manifest.input.window as usize, manifest.input.features as usize);
+        let text = |e: RunnerError| e.to_string();
+        if let Some(foreign) = manifest.foreign.as_ref().filter(|f| f.runs == Runs::Tract) {
+            let about = About::read(&folder.onnx).map_err(|e| e.to_string())?;
+            let binding = Binding::find(&about, Some(&foreign.output), window, columns)?;
+            let dims = binding.dims();
+            let model = Foreign {
+                bytes: &folder.onnx,
+                input: &binding.input,
+                output: binding.output_index,
+                dims: &dims,
+            };
+            let runner = Runner::foreign(&self.cpu, &model).map_err(text)?;
+            let stated = manifest.input.outputs as usize;
+            if runner.outputs() != stated {
+                return Err(format!("it gives {} numbers and its manifest says {stated}", runner.outputs()));
             }
-        };
-        self.registry.load(name, version).map_err(|e| e.to_string())
+            return Ok(runner);
+        }
+        let graph = self.served_graph(folder)?;
+        let executor = self.executor_of(manifest, &graph)?;
+        let mut runner = Runner::new(&executor, &graph, window, columns).map_err(text)?;
+        runner.slide(&executor, &graph, window, places).map_err(text)?;
+        Ok(runner)
     }
 
     /// What a model computes while it serves: its prediction. Other outputs, such as a transformer's attention,
     /// stay in the file.
-    pub fn served_graph(&self, onnx: &[u8]) -> Result<graph::Graph, String> {
-        let graph = self.codec.decode(onnx).map_err(|e| e.to_string())?;
-        graph::rewrite::only(&graph, plugin::OUTPUT).map_err(|e| e.to_string())
+    pub fn served_graph(&self, folder: &ModelFolder) -> Result<Graph, String> {
+        graph::rewrite::only(&self.graph(folder)?, plugin::OUTPUT).map_err(|e| e.to_string())
     }
 
     /// The feature source that a manifest pins, checked against what it says.
@@ -158,11 +193,7 @@ impl Parts {
         wanted: &CheckedDeployment,
         places: usize,
     ) -> Result<Deployment, String> {
-        let version = match wanted.version {
-            None => Version::Latest,
-            Some(n) => Version::Number(u32::try_from(n).map_err(|_| format!("version {n} is too high"))?),
-        };
-        let folder = self.registry.load(&wanted.model, version).map_err(|e| e.to_string())?;
+        let folder = self.registry.load_reference(&wanted.reference()).map_err(|e| e.to_string())?;
         self.serve(settings, folder, wanted, places)
     }
 
@@ -174,7 +205,7 @@ impl Parts {
         wanted: &CheckedDeployment,
         places: usize,
     ) -> Result<Deployment, String> {
-        let manifest = folder.manifest;
+        let manifest = &folder.manifest;
         let model = format!("{}/{}", manifest.name, manifest.version);
         let at = |e: String| format!("model {model}: {e}");
         if manifest.data.timeframe != wanted.timeframe.to_string() {
@@ -183,23 +214,21 @@ impl Parts {
                 manifest.data.timeframe, wanted.timeframe
             )));
         }
-        let graph = self.served_graph(&folder.onnx).map_err(at)?;
-        let features = self.features(settings, &manifest).map_err(at)?;
+        let features = self.features(settings, manifest).map_err(at)?;
         let (window, columns) = (manifest.input.window as usize, manifest.input.features as usize);
         if manifest.serving.sliding != Sliding::Exact {
             return Err(at("it was trained to carry its state on, and only exact windows are served".into()));
         }
-        let executor = self.executor_of(&manifest, &graph).map_err(at)?;
-        let mut runner = Runner::new(&executor, &graph, window, columns).map_err(|e| at(e.to_string()))?;
-        runner.slide(&executor, &graph, window, places).map_err(|e| at(e.to_string()))?;
+        let runner = self.runner(&folder, places).map_err(at)?;
         let p = &settings.raw.plugins;
         let name = ModelName { name: manifest.name.clone(), version: manifest.version.to_string() };
         let digest = digest_bytes(&folder.digest).ok_or_else(|| at("its digest is not one".into()))?;
-        let reading = Reading::from_manifest(&manifest);
+        let reading = Reading::from_manifest(manifest);
         let meaning = Meaning::of(&reading, manifest.calibration.is_some());
         let terms = Terms { model: name.clone(), digest, reading, calibration: manifest.calibration.clone() };
         Ok(Deployment {
             model: model.as_str().into(),
+            reference: wanted.reference().to_string().into(),
             name,
             digest,
             features_digest: digest_bytes(&manifest.features.digest)
@@ -295,5 +324,19 @@ pub fn digest_bytes(hex: &str) -> Option<[u8; 32]> {
 
 /// Every deployment of the settings, of each up to `places` streams sliding; the first mistake stops.
 pub fn deployments(parts: &Parts, settings: &Settings, places: usize) -> Result<Vec<Deployment>, String> {
-    settings.deployments.iter().map(|d| parts.deployment(settings, d, places)).collect()
+    let mut deployments: Vec<Deployment> = Vec::with_capacity(settings.deployments.len());
+    for wanted in &settings.deployments {
+        let deployment = parts.deployment(settings, wanted, places)?;
+        // Two aliases may have come to point at one version.
+        if let Some(index) = deployments.iter().position(|other| other.clashes(&deployment)) {
+            return Err(format!(
+                "{} and {} both lead to {} for the same symbols: deploy one of them, or move an alias",
+                settings.deployments[index].reference(),
+                wanted.reference(),
+                deployment.model
+            ));
+        }
+        deployments.push(deployment);
+    }
+    Ok(deployments)
 }

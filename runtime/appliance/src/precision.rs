@@ -4,7 +4,7 @@ use cpu::{Cpu, Precision};
 use graph::{Executor, Graph, PrepareError, RunError};
 
 /// Made-up windows that a model is checked on.
-const WINDOWS: usize = 16;
+pub const WINDOWS: usize = 16;
 
 pub fn of(stored: registry::Precision) -> Precision {
     match stored {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use graph::{Executor, Graph, Plan, PrepareError, RunError};
+use graph::{Executor, Foreign, Graph, Plan, PrepareError, RunError};
 
 use crate::slide::Slides;
 
@@ -80,7 +80,25 @@ impl Runner {
             slides: None,
             device: executor.name().into(),
         };
-        runner.batches = runner.invariant_batches()?;
+        runner.batches = runner.invariant_batches(&BATCHES)?;
+        Ok(runner)
+    }
+
+    /// Prepares a file that no graph holds, likewise. It is never served row by row.
+    pub fn foreign(executor: &dyn Executor, model: &Foreign) -> Result<Self, RunnerError> {
+        let prepared = executor.prepare_foreign(model, &BATCHES).map_err(RunnerError::Prepare)?;
+        let mut runner = Runner {
+            plan: prepared.plan,
+            batches: vec![1],
+            window_len: model.dims.iter().product(),
+            outputs: prepared.outputs,
+            buffers: vec![Vec::new()],
+            slides: None,
+            device: format!("{}:tract", executor.name()).into(),
+        };
+        let mut batches = prepared.batches;
+        batches.sort_unstable_by(|a, b| b.cmp(a));
+        runner.batches = runner.invariant_batches(&batches)?;
         Ok(runner)
     }
 
@@ -116,12 +134,12 @@ impl Runner {
         Ok(())
     }
 
-    fn invariant_batches(&mut self) -> Result<Vec<usize>, RunnerError> {
+    fn invariant_batches(&mut self, batches: &[usize]) -> Result<Vec<usize>, RunnerError> {
         let window: Vec<f32> = (0..self.window_len).map(probe).collect();
         let mut expected = Vec::new();
         self.run_batch(1, &window, &mut expected)?;
         let mut kept = Vec::new();
-        for batch in BATCHES {
+        for &batch in batches {
             let mut got = Vec::new();
             self.run_batch(batch, &window.repeat(batch), &mut got)?;
             let same = got
@@ -144,6 +162,11 @@ impl Runner {
 
     pub fn outputs(&self) -> usize {
         self.outputs
+    }
+
+    /// The batch sizes that are used, largest first.
+    pub fn batches(&self) -> &[usize] {
+        &self.batches
     }
 
     /// `windows`: any number of windows, one after another. Appends `outputs` values for each.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use graph::executor::Recompute;
 use graph::verify::{Limits, verify};
-use graph::{Executor, Graph, Plan, PrepareError, SlidingPlan};
+use graph::{Executor, Foreign, ForeignPlan, Graph, Plan, PrepareError, SlidingPlan};
 
+use crate::foreign;
 use crate::isa::{Isa, Path};
 use crate::plan::CpuPlan;
 use crate::pool::Pool;
@@ -175,6 +176,11 @@ impl Executor for Cpu {
         verify(graph, &Limits::default()).map_err(PrepareError::Invalid)?;
         let form = (self.path, self.precision);
         Ok(Box::new(CpuSliding::new(form, &self.pool, graph, (window, streams), true)?))
+    }
+
+    /// By tract alone, with its own kernels, on the caller's thread.
+    fn prepare_foreign(&self, model: &Foreign, batches: &[usize]) -> Result<ForeignPlan, PrepareError> {
+        foreign::prepare(model, batches)
     }
 }
 

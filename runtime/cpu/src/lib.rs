@@ -5,6 +5,7 @@
 //! machine's instructions at run time ([`Isa`]), with batches split over a few threads ([`pool`]).
 
 mod executor;
+mod foreign;
 mod isa;
 mod kernel;
 mod lower;

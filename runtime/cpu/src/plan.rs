@@ -162,7 +162,7 @@ impl Prepared {
 }
 
 /// Copies into the tensor, or into a new one where the last run's result still holds it.
-fn fill(tensor: &mut Arc<TractTensor>, data: &[f32]) -> TractResult<()> {
+pub(crate) fn fill(tensor: &mut Arc<TractTensor>, data: &[f32]) -> TractResult<()> {
     match Arc::get_mut(tensor) {
         Some(tensor) => tensor.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?.copy_from_slice(data),
         None => *tensor = Arc::new(TractTensor::from_shape(tensor.shape(), data)?),
@@ -194,7 +194,7 @@ fn prepare(
 }
 
 /// tract's errors as text, and its panics too.
-fn guard<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
+pub(crate) fn guard<T>(f: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(result) => result.map_err(|e| chain(&e)),
         Err(panic) => {
@@ -210,6 +210,6 @@ fn to_tract(tensor: &graph::Tensor) -> TractResult<Arc<TractTensor>> {
 }
 
 /// The error and its causes.
-fn chain(error: &tract_onnx::prelude::TractError) -> String {
+pub(crate) fn chain(error: &tract_onnx::prelude::TractError) -> String {
     format!("{error:#}")
 }

@@ -37,6 +37,34 @@ pub trait Executor: Send + Sync {
         let reason = format!("{} has no mode that carries a state on", self.name());
         Err(PrepareError::Unsupported { op: "carried".into(), reason })
     }
+
+    /// For a file whose operators no graph holds. Its bytes were checked by whoever reads the format.
+    fn prepare_foreign(&self, _model: &Foreign, _batches: &[usize]) -> Result<ForeignPlan, PrepareError> {
+        let reason = format!("{} runs graphs alone", self.name());
+        Err(PrepareError::Unsupported { op: "file".into(), reason })
+    }
+}
+
+/// A model that no [`Graph`] holds: the bytes of a file, in a format that a library under the executor reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign<'a> {
+    pub bytes: &'a [u8],
+    /// The file's input that takes the windows.
+    pub input: &'a str,
+    /// Which of the file's outputs, from 0.
+    pub output: usize,
+    /// Of one window at the input: `[window, features]`, or `[window · features]`.
+    pub dims: &'a [usize],
+}
+
+/// A prepared [`Foreign`]. It runs as a graph with one input `[B, dims…]` and one output `[B, outputs]`; it has no
+/// states.
+pub struct ForeignPlan {
+    pub plan: Box<dyn Plan>,
+    /// Numbers for one window.
+    pub outputs: usize,
+    /// Those of the wanted batch sizes that the file takes. Batch 1 is always among them.
+    pub batches: Vec<usize>,
 }
 
 /// A prepared graph. One thread at a time.

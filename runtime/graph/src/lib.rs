@@ -29,7 +29,7 @@ pub mod verify;
 
 pub use builder::{BuildError, Builder};
 pub use codec::{CodecError, GraphCodec};
-pub use executor::{Executor, Plan, PrepareError, RunError, SlidingPlan};
+pub use executor::{Executor, Foreign, ForeignPlan, Plan, PrepareError, RunError, SlidingPlan};
 pub use graph::{Graph, Initial, Node, NodeId, StateSpec, Update, Value};
 pub use op::{BinaryOp, Keep, Op, ReduceOp, UnaryOp};
 pub use shape::{Dim, Shape};

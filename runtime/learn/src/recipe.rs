@@ -76,6 +76,11 @@ pub struct PinnedData {
 impl TrainingRecipe {
     /// The recipe that a model was trained by, with its bars and its parts pinned.
     pub fn from_manifest(manifest: &Manifest) -> Result<TrainingRecipe, RecipeError> {
+        if manifest.is_foreign() {
+            let reason =
+                "the model was imported from an ONNX file, and how and on what it was trained isn't known";
+            return Err(RecipeError::new("training", reason.into()));
+        }
         let Manifest { architecture, features, input, normaliser, label, data, training, metrics, .. } =
             manifest;
         let symbols: Result<Vec<Symbol>, BarError> =
@@ -172,6 +177,7 @@ impl TrainingRecipe {
             training: self.training_of(trained),
             metrics: evaluation.metrics.clone(),
             calibration: None,
+            foreign: None,
             serving: Serving {
                 sliding: Sliding::Exact,
                 device_tolerance: self.device_tolerance,

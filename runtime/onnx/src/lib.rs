@@ -28,6 +28,7 @@
 //! Read besides: Conv over one axis with any padding, GlobalAveragePool, Gemm, Identity, Dropout (as identity), Flatten, Squeeze, Unsqueeze, Gather of one index,
 //! Split, Pow by 2, Greater, Cast, and the integer arithmetic on Shape with which exporters compute shapes.
 
+pub mod about;
 mod decode;
 mod encode;
 pub mod gates;
@@ -50,6 +51,16 @@ pub const IR_VERSION: i64 = 9;
 /// The ONNX codec.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Onnx;
+
+impl Onnx {
+    /// [`decode`](GraphCodec::decode) with the shape `[batch, rest…]` for an input, whatever the file states.
+    pub fn decode_at(&self, bytes: &[u8], input: &str, rest: &[usize]) -> Result<Graph, CodecError> {
+        limits::check(bytes).map_err(CodecError::Malformed)?;
+        let graph = decode::decode(about::with_input(bytes, input, rest)?)?;
+        graph::verify::verify(&graph, &Limits::default()).map_err(CodecError::Invalid)?;
+        Ok(graph)
+    }
+}
 
 impl GraphCodec for Onnx {
     fn name(&self) -> &str {

@@ -137,7 +137,7 @@ fn spend(overhead_bytes: &mut usize, more: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], String> {
+pub(crate) fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], String> {
     match usize::try_from(length).ok().and_then(|n| bytes.split_at_checked(n)) {
         Some((field, rest)) => {
             *bytes = rest;
@@ -147,7 +147,7 @@ fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], String> {
     }
 }
 
-fn varint(bytes: &mut &[u8]) -> Result<u64, String> {
+pub(crate) fn varint(bytes: &mut &[u8]) -> Result<u64, String> {
     let mut value = 0u64;
     for shift in (0..64).step_by(7) {
         let Some((&byte, rest)) = bytes.split_first() else {

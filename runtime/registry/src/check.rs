@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::digest::{is_digest, names_fingerprint};
 use crate::folder::MODEL_FILE;
-use crate::manifest::{Data, LabelKind, Loss, Manifest, ManifestError, Output, Range, Training};
+use crate::manifest::{Data, Foreign, LabelKind, Loss, Manifest, ManifestError, Output, Range, Training};
 use crate::metrics::{Interval, Metrics, Scores};
 use crate::name::{is_file_name, is_model_name};
 
@@ -49,10 +49,15 @@ impl Manifest {
         self.check_features()?;
         self.check_input()?;
         self.check_label()?;
-        self.check_output()?;
-        self.data.check()?;
-        self.training.check()?;
-        self.metrics.check()?;
+        match &self.foreign {
+            Some(foreign) => self.check_foreign(foreign)?,
+            None => {
+                self.check_output()?;
+                self.data.check()?;
+                self.training.check()?;
+                self.metrics.check()?;
+            }
+        }
         self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(self.label.kind))?;
         positive("serving.device_tolerance", self.serving.device_tolerance)?;
         if let Some(error) = self.serving.precision_error {
@@ -105,6 +110,42 @@ impl Manifest {
             positive("normaliser.scale", scale)?;
         }
         self.normaliser.clip.map_or(Ok(()), |clip| positive("normaliser.clip", clip))
+    }
+
+    /// What can't be known of an imported model isn't there.
+    fn check_foreign(&self, foreign: &Foreign) -> Check {
+        digest("foreign.digest", &foreign.digest)?;
+        let texts = [
+            ("foreign.producer", &foreign.producer),
+            ("foreign.input", &foreign.input),
+            ("foreign.output", &foreign.output),
+        ];
+        for (key, text) in texts {
+            let fits = text.len() <= 256 && !text.contains(char::is_control);
+            ensure(fits, key, quoted(text), "at most 256 bytes without control characters")?;
+        }
+        ensure(foreign.opset >= 1, "foreign.opset", foreign.opset, "1 or more")?;
+        let data = &self.data;
+        data.check_names()?;
+        let unknown = data.rows == 0 && data.digest.is_empty() && data.train == Range::default();
+        ensure(
+            unknown,
+            "data",
+            "there",
+            "a description, symbols and a timeframe alone: the model is imported",
+        )?;
+        ensure(
+            self.training == Training::default(),
+            "training",
+            "there",
+            "nothing: the model is imported, and how it was trained isn't known",
+        )?;
+        ensure(
+            self.metrics == Metrics::default(),
+            "metrics",
+            "there",
+            "nothing: the model is imported, and wasn't judged",
+        )
     }
 
     fn check_label(&self) -> Check {
@@ -186,7 +227,7 @@ impl Manifest {
 }
 
 impl Data {
-    fn check(&self) -> Check {
+    fn check_names(&self) -> Check {
         ensure(
             self.description.len() <= 4096,
             "data.description",
@@ -194,10 +235,10 @@ impl Data {
             "at most 4096 bytes",
         )?;
         ensure(
-            (1..=SYMBOLS_MAX).contains(&self.symbols.len()),
+            self.symbols.len() <= SYMBOLS_MAX,
             "data.symbols",
             self.symbols.len(),
-            "1 to 10000 symbols",
+            "at most 10000 symbols",
         )?;
         for symbol in &self.symbols {
             ensure(
@@ -212,7 +253,12 @@ impl Data {
             "data.timeframe",
             quoted(&self.timeframe),
             "a timeframe such as \"1h\"",
-        )?;
+        )
+    }
+
+    fn check(&self) -> Check {
+        self.check_names()?;
+        ensure(!self.symbols.is_empty(), "data.symbols", 0, "1 to 10000 symbols")?;
         ensure(self.rows >= 1, "data.rows", self.rows, "1 or more")?;
         time("data.first_open_time", &self.first_open_time)?;
         time("data.last_open_time", &self.last_open_time)?;

@@ -5,9 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::alias::HistoryError;
 use crate::digest::sha256_hex;
 use crate::manifest::{Manifest, ManifestError, TEXT_BYTES_MAX};
 use crate::name::{is_model_name, parse_version};
+use crate::reference::Reference;
 use crate::staging::{self, Lock};
 
 pub const MANIFEST_FILE: &str = "manifest.toml";
@@ -111,13 +113,7 @@ impl Registry {
 
     /// Reads a model's folder and compares every file with its digest.
     pub fn load(&self, name: &str, version: Version) -> Result<ModelFolder, LoadError> {
-        if !is_model_name(name) {
-            return Err(LoadError::Name(name.chars().take(80).collect()));
-        }
-        refuse_link(&self.root.join(name), || LoadError::NoModel {
-            name: name.into(),
-            have: self.list().map(|l| l.models.into_iter().map(|m| m.name).collect()).unwrap_or_default(),
-        })?;
+        self.refuse_absent(name)?;
         let (have, _) =
             self.versions(name).map_err(|e| LoadError::Read { path: e.path, reason: e.reason })?;
         let wanted = match version {
@@ -128,6 +124,22 @@ impl Registry {
             return Err(LoadError::NoVersion { name: name.into(), wanted: version, have });
         };
         load_folder(&self.root.join(name).join(number.to_string()), name, number)
+    }
+
+    /// [`load`](Registry::load), of whatever the reference means now.
+    pub fn load_reference(&self, reference: &Reference) -> Result<ModelFolder, LoadError> {
+        self.load(&reference.name, self.resolve(reference)?)
+    }
+
+    /// There must be a directory of this name, and no link.
+    pub(crate) fn refuse_absent(&self, name: &str) -> Result<(), LoadError> {
+        if !is_model_name(name) {
+            return Err(LoadError::Name(name.chars().take(80).collect()));
+        }
+        refuse_link(&self.root.join(name), || LoadError::NoModel {
+            name: name.into(),
+            have: self.list().map(|l| l.models.into_iter().map(|m| m.name).collect()).unwrap_or_default(),
+        })
     }
 
     /// The versions of one model, rising, and what else lies in its directory.
@@ -188,7 +200,7 @@ fn load_folder(path: &Path, name: &str, version: u32) -> Result<ModelFolder, Loa
 }
 
 /// Reads a regular file of at most `bytes_max`; links are refused.
-fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, LoadError> {
+pub(crate) fn read_file(path: &Path, bytes_max: u64) -> Result<Vec<u8>, LoadError> {
     let failed = |e: io::Error| LoadError::Read { path: path.into(), reason: e.to_string() };
     refuse_link(path, || LoadError::Read { path: path.into(), reason: "the file is missing".into() })?;
     let file = File::open(path).map_err(failed)?;
@@ -262,6 +274,13 @@ pub enum LoadError {
         wanted: Version,
         have: Vec<u32>,
     },
+    /// No such alias.
+    NoAlias {
+        name: String,
+        alias: String,
+        have: Vec<String>,
+    },
+    History(HistoryError),
     Link {
         path: PathBuf,
     },
@@ -300,6 +319,10 @@ impl fmt::Display for LoadError {
                 };
                 write!(f, "model '{name}' has {wanted}; there are {have:?}")
             }
+            LoadError::NoAlias { name, alias, have } => {
+                write!(f, "model '{name}' has no alias '{alias}'; there are {have:?}")
+            }
+            LoadError::History(e) => write!(f, "{e}"),
             LoadError::Link { path } => {
                 write!(f, "{} is a symbolic link; put the file or folder itself there", path.display())
             }

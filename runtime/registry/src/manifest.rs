@@ -33,14 +33,59 @@ pub struct Manifest {
     #[serde(default, skip_serializing_if = "Output::is_point")]
     pub output: Output,
     pub data: Data,
+    /// How it was trained; left out of an [imported](Foreign) one.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub training: Training,
+    /// How it did; left out likewise.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub metrics: Metrics,
     /// Absent: replies have neither a confidence nor an interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// Of a model that was made elsewhere and came as an ONNX file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Foreign>,
     pub serving: Serving,
     /// The folder's other files and their digests; `model.onnx` is always among them.
     pub files: BTreeMap<String, String>,
+}
+
+/// The file that an imported model came as, and how it is bound to the bar path. Nothing is known of its training:
+/// `data` has no ranges, and `training` and `metrics` are left out. `architecture` names the file's format and digest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Foreign {
+    /// SHA-256 of the file as it came.
+    pub digest: String,
+    /// Who wrote it, as the file says: "pytorch 2.9.0".
+    pub producer: String,
+    /// Version of the standard operator set.
+    pub opset: u32,
+    pub runs: Runs,
+    /// The file's names of the input and the output that are used.
+    pub input: String,
+    pub output: String,
+    pub layout: Layout,
+}
+
+/// What runs an imported file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Runs {
+    /// Our own graph holds it: `model.onnx` is that graph, and runs as a trained one does.
+    Graph,
+    /// It holds what our graph lacks: `model.onnx` is the file as it came, and tract runs it.
+    Tract,
+}
+
+/// How an imported file takes a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layout {
+    /// `[batch, window, features]`.
+    Sequence,
+    /// `[batch, window · features]`, the oldest row first.
+    Flat,
 }
 
 /// The plugin that built the graph.
@@ -164,30 +209,38 @@ pub enum GapPolicy {
 }
 
 /// The bars it was trained on, and how they were cut.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     pub description: String,
     pub symbols: Vec<String>,
     pub timeframe: String,
     /// Bars over all symbols.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rows: u64,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub first_open_time: String,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub last_open_time: String,
     /// Over the canonical bytes of all bars.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub digest: String,
     /// Bars left out before each later part, beyond the purge of overlapping labels.
+    #[serde(default)]
     pub embargo_bars: u32,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub train: Range,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub validation: Range,
     /// The end of the validation part, set apart: nothing is trained or stopped by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Range>,
+    #[serde(default, skip_serializing_if = "is_default")]
     pub test: Range,
 }
 
 /// Samples whose newest bar opens at or after `from` and before `until`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Range {
     pub from: String,
@@ -197,7 +250,7 @@ pub struct Range {
 }
 
 /// The settings of the run and how it went.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     pub seed: u64,
@@ -228,27 +281,25 @@ pub struct Training {
     pub validation_curve: Vec<f64>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Loss {
+    #[default]
     MeanSquared,
     /// Quadratic within delta, linear beyond.
-    Huber {
-        delta: f64,
-    },
+    Huber { delta: f64 },
     /// The loss whose least is at this quantile.
-    Pinball {
-        quantile: f64,
-    },
+    Pinball { quantile: f64 },
     /// The mean of the pinball losses at `output.levels`.
     Quantiles,
     /// Of the classes' logits.
     CrossEntropy,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
+    #[default]
     Constant,
     /// Half a cosine, from the learning rate to 0 at the last of `epochs_max` epochs.
     Cosine,
@@ -334,7 +385,21 @@ impl fmt::Display for ManifestError {
 
 impl std::error::Error for ManifestError {}
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Manifest {
+    /// Whether it came as an ONNX file from elsewhere.
+    pub fn is_foreign(&self) -> bool {
+        self.foreign.is_some()
+    }
+
+    /// Whether "name/version" is it.
+    pub(crate) fn is_called(&self, text: &str) -> bool {
+        text.split_once('/') == Some((self.name.as_str(), self.version.to_string().as_str()))
+    }
+
     /// Reads and [checks](Manifest::check) a manifest.
     pub fn parse(text: &str) -> Result<Manifest, ManifestError> {
         if text.len() > TEXT_BYTES_MAX {

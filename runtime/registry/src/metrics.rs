@@ -12,7 +12,7 @@ pub struct Interval {
 }
 
 /// One forecaster's row of the table. What isn't defined for it is left out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scores {
     /// In the label's unit.
@@ -39,7 +39,7 @@ pub struct Scores {
 }
 
 /// The table, and how its intervals were made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metrics {
     pub samples: u64,

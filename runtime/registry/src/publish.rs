@@ -30,17 +30,30 @@ pub(crate) enum Step {
     Committed,
 }
 
+/// Which number a published version gets.
+pub(crate) enum Numbering<'a> {
+    /// The one after the highest.
+    Next,
+    /// Its own where that is above the highest, else the next; as `text`, while it is still called `was`.
+    Keep { text: &'a [u8], was: &'a str },
+}
+
+fn text_of(manifest: &Manifest) -> Result<Vec<u8>, PublishError> {
+    manifest.to_text().map(String::into_bytes).map_err(PublishError::Manifest)
+}
+
 impl Registry {
     /// Publishes the files as the next version of `manifest.name`. The version and the digests of the files
     /// in the manifest are set here; `model.onnx` must be among the files. Waits for other publishers.
     pub fn publish(&self, manifest: Manifest, files: &[(&str, &[u8])]) -> Result<Published, PublishError> {
-        self.publish_observed(manifest, files, &mut |_| {})
+        self.place(manifest, files, &Numbering::Next, &mut |_| {})
     }
 
-    pub(crate) fn publish_observed(
+    pub(crate) fn place(
         &self,
         mut manifest: Manifest,
         files: &[(&str, &[u8])],
+        numbering: &Numbering,
         at: &mut dyn FnMut(Step),
     ) -> Result<Published, PublishError> {
         if !is_model_name(&manifest.name) {
@@ -60,9 +73,17 @@ impl Registry {
         fs::create_dir_all(&home).map_err(failed)?;
         sync_dir(self.root()).map_err(failed)?;
         let (versions, _) = self.versions(&manifest.name).map_err(|e| PublishError::Write(e.to_string()))?;
-        manifest.version =
-            versions.last().map_or(Some(1), |last| last.checked_add(1)).ok_or(PublishError::Full)?;
-        let text = manifest.to_text().map_err(PublishError::Manifest)?;
+        let next = versions.last().map_or(Some(1), |last| last.checked_add(1)).ok_or(PublishError::Full)?;
+        let text = match numbering {
+            Numbering::Keep { text, was } if manifest.version >= next && manifest.is_called(was) => {
+                text.to_vec()
+            }
+            Numbering::Keep { .. } if manifest.version >= next => text_of(&manifest)?,
+            Numbering::Keep { .. } | Numbering::Next => {
+                manifest.version = next;
+                text_of(&manifest)?
+            }
+        };
 
         let path = home.join(manifest.version.to_string());
         let staging = Staging::create(path.clone(), &lock).map_err(failed)?;
@@ -71,11 +92,11 @@ impl Registry {
             staging.write(name, bytes).map_err(failed)?;
             at(Step::Wrote);
         }
-        staging.write(MANIFEST_FILE, text.as_bytes()).map_err(failed)?;
+        staging.write(MANIFEST_FILE, &text).map_err(failed)?;
         at(Step::Wrote);
         staging.commit().map_err(failed)?;
         at(Step::Committed);
-        Ok(Published { version: manifest.version, path, digest: sha256_hex(text.as_bytes()) })
+        Ok(Published { version: manifest.version, path, digest: sha256_hex(&text) })
     }
 }
 

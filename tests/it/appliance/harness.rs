@@ -214,6 +214,7 @@ pub fn setup(spec: &ModelSpec) -> Setup {
             ridge: scores(),
         },
         calibration: spec.calibrated.then(calibration),
+        foreign: None,
         serving: registry::Serving {
             sliding: registry::Sliding::Exact,
             device_tolerance: 1e-4,

@@ -2,6 +2,7 @@
 
 mod architectures;
 mod author;
+mod foreign;
 pub mod harness;
 mod infer;
 mod input;
@@ -10,6 +11,7 @@ mod limits;
 mod load;
 mod measure;
 mod memory;
+mod models;
 mod outcomes;
 mod plugins;
 mod poll;

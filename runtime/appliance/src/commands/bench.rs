@@ -53,8 +53,8 @@ pub fn run(settings: &Settings, args: &Bench) -> Result<(), String> {
             .ok_or("name a model: nothing is deployed")?,
     };
     let folder = parts.model(&name)?;
+    let graph = parts.served_graph(&folder)?;
     let manifest = folder.manifest;
-    let graph = parts.served_graph(&folder.onnx)?;
     let cpu = parts.executor_of(&manifest, &graph)?;
     let (window, features) = (manifest.input.window as usize, manifest.input.features as usize);
     let rows = precision::made_up(window * features);

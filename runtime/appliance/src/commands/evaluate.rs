@@ -43,7 +43,7 @@ pub fn run(settings: &Settings, args: &Evaluate) -> Result<(), String> {
         }
     }
     let mut features = parts.features(settings, &folder.manifest)?;
-    let graph = parts.served_graph(&folder.onnx)?;
+    let graph = parts.served_graph(&folder)?;
     let bars: Vec<&[Bar]> = streams.iter().map(|s| s.1.as_slice()).collect();
     let prepared =
         fit::prepare_for(&recipe, &folder.manifest, &bars, &mut features).map_err(|e| e.to_string())?;

@@ -1,6 +1,5 @@
 //! `alphaplus explain`: which features, at which steps, make a model's predictions.
 
-use graph::GraphCodec;
 use indicatif::ProgressBar;
 use learn::explain::{Explainer, Importance};
 use registry::Manifest;
@@ -21,7 +20,7 @@ pub fn run(settings: &Settings, args: &Explain) -> Result<(), String> {
     let folder = parts.model(&args.model)?;
     let streams = read(&args.bars, None, None, !args.json)?;
     let manifest = folder.manifest.clone();
-    let graph = parts.codec.decode(&folder.onnx).map_err(|e| e.to_string())?;
+    let graph = parts.graph(&folder)?;
     let executor = parts.executor_of(&manifest, &graph)?;
     let mut explainer =
         Explainer::new(&executor, &graph, args.output, args.points).map_err(|e| e.to_string())?;

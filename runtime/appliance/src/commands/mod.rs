@@ -1,10 +1,13 @@
 //! One file a command.
 
+mod alias;
 mod bars;
 mod bench;
+mod compare;
 mod doctor;
 mod evaluate;
 mod explain;
+mod import;
 mod models;
 mod outcomes;
 mod plugin;

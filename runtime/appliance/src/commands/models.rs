@@ -1,9 +1,15 @@
-//! `alphaplus models ls|show|store-as`.
+//! `alphaplus models`: list, show, export, store-as; the other commands have files of their own.
+
+use std::path::{Path, PathBuf};
 
 use graph::GraphCodec;
 use learn::reading::Reading;
 use registry::{Calibration, Output, Reliability, ReliabilityBin};
 
+use registry::{Manifest, Reference, Version};
+use serde_json::json;
+
+use super::{alias, compare, import};
 use crate::cli::{self, Models, StoreAs};
 use crate::config::Settings;
 use crate::load::Parts;
@@ -12,16 +18,48 @@ use crate::precision;
 pub fn run(settings: &Settings, command: &Models) -> Result<(), String> {
     let parts = Parts::new(settings)?;
     match command {
-        Models::Ls => list(settings, &parts),
+        Models::List { json } => list(settings, &parts, *json),
         Models::Show { model } => show(&parts, model),
+        Models::Alias(args) => alias::set(&parts.registry, args),
+        Models::Rollback(args) => alias::roll_back(&parts.registry, args),
+        Models::History { name, alias, json } => {
+            alias::history(&parts.registry, name, alias.as_deref(), *json)
+        }
+        Models::Compare(args) => compare::run(&parts, args),
+        Models::Export { model, out } => export(&parts, model, out.as_deref()),
+        Models::Import(args) => import::run(settings, &parts, args),
         Models::StoreAs(args) => store_as(&parts, args),
+        Models::TryFile(args) => import::try_file(&parts, args),
     }
+}
+
+fn export(parts: &Parts, model: &str, out: Option<&Path>) -> Result<(), String> {
+    let reference = Reference::parse(model).map_err(|e| e.to_string())?;
+    let folder = parts.registry.load_reference(&reference).map_err(|e| e.to_string())?;
+    let Manifest { name, version, features, architecture, .. } = &folder.manifest;
+    let path = out.map_or_else(|| PathBuf::from(format!("{name}-{version}.tar")), Path::to_path_buf);
+    let exported =
+        parts.registry.export(name, Version::Number(*version), &path).map_err(|e| e.to_string())?;
+    println!(
+        "{name}/{version} is in {} ({} bytes, SHA-256 {})",
+        path.display(),
+        exported.bytes,
+        exported.digest
+    );
+    println!(
+        "where it is to serve, plugins.folders must hold {} (SHA-256 {})",
+        features.plugin, features.digest
+    );
+    if !folder.manifest.is_foreign() {
+        println!("and to train it again {} (SHA-256 {})", architecture.plugin, architecture.digest);
+    }
+    Ok(())
 }
 
 fn store_as(parts: &Parts, args: &StoreAs) -> Result<(), String> {
     let folder = parts.model(&args.model)?;
+    let graph = parts.served_graph(&folder)?;
     let mut manifest = folder.manifest;
-    let graph = parts.served_graph(&folder.onnx)?;
     let stored = match args.precision {
         cli::Precision::F32 => registry::Precision::F32,
         cli::Precision::Bf16 => registry::Precision::Bf16,
@@ -68,27 +106,42 @@ fn store_as(parts: &Parts, args: &StoreAs) -> Result<(), String> {
     Ok(())
 }
 
-fn list(settings: &Settings, parts: &Parts) -> Result<(), String> {
+fn list(settings: &Settings, parts: &Parts, as_json: bool) -> Result<(), String> {
     let listing = parts.registry.list().map_err(|e| e.to_string())?;
+    if as_json {
+        return list_json(parts, &listing);
+    }
     if listing.models.is_empty() {
         println!("no models in {}: train one with `alphaplus train`", settings.raw.models.folder.display());
     }
-    println!("{:<28} {:<22} {:<10} {:<24} trained", "MODEL", "PREDICTS", "TIMEFRAME", "SKILL OVER NAIVE");
+    println!(
+        "{:<28} {:<20} {:<22} {:<10} {:<24} made",
+        "MODEL", "ALIASES", "PREDICTS", "TIMEFRAME", "SKILL OVER NAIVE"
+    );
     for model in &listing.models {
+        let history = parts.registry.history(&model.name);
         for version in &model.versions {
             let text = format!("{}/{version}", model.name);
+            let aliases = history.as_ref().map(|h| aliases_of(h, *version)).unwrap_or_default().join(" ");
             match parts.model(&text) {
                 Ok(folder) => {
                     let m = &folder.manifest;
                     let label = format!("{} +{}", m.label.kind.name(), m.label.horizon_bars);
-                    let skill =
-                        m.metrics.model.skill.map_or("–".into(), |i| {
-                            format!("{:.3} [{:.3}, {:.3}]", i.value, i.low, i.high)
-                        });
-                    println!("{text:<28} {label:<22} {:<10} {skill:<24} {}", m.data.timeframe, m.created_at);
+                    let skill = match m.metrics.model.skill {
+                        Some(i) => format!("{:.3} [{:.3}, {:.3}]", i.value, i.low, i.high),
+                        None if m.is_foreign() => "imported, not judged".into(),
+                        None => "–".into(),
+                    };
+                    println!(
+                        "{text:<28} {aliases:<20} {label:<22} {:<10} {skill:<24} {}",
+                        m.data.timeframe, m.created_at
+                    );
                 }
                 Err(error) => println!("{text:<28} damaged: {error}"),
             }
+        }
+        if let Err(error) = history {
+            println!("{}: its aliases can't be read: {error}", model.name);
         }
     }
     for stray in &listing.strays {
@@ -97,10 +150,34 @@ fn list(settings: &Settings, parts: &Parts) -> Result<(), String> {
     Ok(())
 }
 
+/// "@champion", of a version.
+fn aliases_of(history: &registry::History, version: u32) -> Vec<String> {
+    let here = history.aliases().filter(|&(_, at)| at == version);
+    here.map(|(alias, _)| format!("@{alias}")).collect()
+}
+
+fn list_json(parts: &Parts, listing: &registry::Listing) -> Result<(), String> {
+    let mut models = Vec::new();
+    for model in &listing.models {
+        let history = parts.registry.history(&model.name).map_err(|e| e.to_string())?;
+        let aliases: serde_json::Map<_, _> =
+            history.aliases().map(|(alias, version)| (alias.to_string(), version.into())).collect();
+        models.push(json!({ "name": model.name, "versions": model.versions, "aliases": aliases }));
+    }
+    println!("{}", json!({ "models": models }));
+    Ok(())
+}
+
 fn show(parts: &Parts, model: &str) -> Result<(), String> {
     let folder = parts.model(model)?;
     let m = &folder.manifest;
-    println!("model         {}/{}, trained {}", m.name, m.version, m.created_at);
+    let made = if m.is_foreign() { "imported" } else { "trained" };
+    println!("model         {}/{}, {made} {}", m.name, m.version, m.created_at);
+    let history = parts.registry.history(&m.name).map_err(|e| e.to_string())?;
+    let aliases = aliases_of(&history, m.version);
+    if !aliases.is_empty() {
+        println!("aliases       {}", aliases.join(" "));
+    }
     println!("folder        {}", folder.path.display());
     let band = m.label.dead_band.map_or(String::new(), |band| format!(", flat within {band}"));
     println!("predicts      {} over {} bars{band}", m.label.kind.name(), m.label.horizon_bars);
@@ -109,7 +186,14 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
         Output::Point | Output::Probabilities => String::new(),
     };
     println!("output        {}{levels}", m.output.name());
-    println!("architecture  {} {}", m.architecture.plugin, m.architecture.hyper);
+    match &m.foreign {
+        None => println!("architecture  {} {}", m.architecture.plugin, m.architecture.hyper),
+        Some(foreign) => {
+            println!("file          ONNX by {}, opset {}", foreign.producer, foreign.opset);
+            println!("  SHA-256     {}", foreign.digest);
+            println!("runs          {}", import::runs_on(foreign.runs));
+        }
+    }
     println!(
         "features      {} ({} columns, warm-up {})",
         m.features.plugin,
@@ -117,10 +201,25 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
         m.features.warmup
     );
     println!("input         {} bars of {} features", m.input.window, m.input.features);
-    let graph = parts.codec.decode(&folder.onnx).map_err(|e| format!("{model}: {e}"))?;
-    for (name, value) in graph.outputs.iter().filter(|(name, _)| name != plugin::OUTPUT) {
-        println!("also gives    {name} {}, not while it serves", graph.shape(*value));
+    if m.is_foreign() {
+        println!("data          {}, for bars of {}", m.data.description, m.data.timeframe);
+        println!("training      not known, nor how good it is: it was made elsewhere");
+    } else {
+        let graph = parts.codec.decode(&folder.onnx).map_err(|e| format!("{model}: {e}"))?;
+        for (name, value) in graph.outputs.iter().filter(|(name, _)| name != plugin::OUTPUT) {
+            println!("also gives    {name} {}, not while it serves", graph.shape(*value));
+        }
+        trained(m);
     }
+    if let Some(error) = m.serving.precision_error {
+        println!("stored as     {}, up to {error:.2e} from f32", precision::of(m.serving.precision));
+    }
+    println!("digest        {}", folder.digest);
+    Ok(())
+}
+
+/// What it was trained on, how, and how it did.
+fn trained(m: &Manifest) {
     println!(
         "data          {}, {} bars of {} {}",
         m.data.description,
@@ -153,11 +252,6 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
         Some(calibration) => println!("{}", calibrated(&Reading::from_manifest(m), calibration)),
         None => println!("not calibrated: its replies have neither confidence nor interval"),
     }
-    if let Some(error) = m.serving.precision_error {
-        println!("stored as     {}, up to {error:.2e} from f32", precision::of(m.serving.precision));
-    }
-    println!("digest        {}", folder.digest);
-    Ok(())
 }
 
 /// A line of block characters, and its ends in figures.

@@ -35,6 +35,7 @@ pub fn run(settings: Settings) -> Result<(), String> {
     let models: Vec<ModelLine> = deployments.iter().map(model_line).collect();
     let for_predict = load::deployments(&parts, &settings, 0)?;
     let pinned: Vec<_> = deployments.iter().map(|d| d.model.clone()).collect();
+    let registry = parts.registry.clone();
     let inference = Arc::new(Inference::new(parts, &settings, &pinned));
 
     let memory = shared_memory::create(&settings)?;
@@ -74,6 +75,7 @@ pub fn run(settings: Settings) -> Result<(), String> {
         predict: PredictQueue { sender: predict },
         inference,
         models,
+        registry,
     });
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -159,6 +161,7 @@ pub fn open(
 fn model_line(d: &Deployment) -> ModelLine {
     ModelLine {
         model: d.model.clone(),
+        reference: d.reference.clone(),
         symbols: d.symbols.as_ref().map_or("every symbol".into(), |s| {
             s.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         }),

@@ -51,6 +51,21 @@ fn mistakes_are_named_with_what_to_change() {
             "deployments[1]",
             "deployed twice",
         ),
+        (
+            "[[deployments]]\nmodel=\"models:/M\"\nsymbols=[\"A\"]\ntimeframe=\"1h\"",
+            "deployments[0].model",
+            "models:/name@champion",
+        ),
+        (
+            "[[deployments]]\nmodel=\"m@c\"\nversion=2\nsymbols=[\"A\"]\ntimeframe=\"1h\"",
+            "deployments[0]",
+            "leave version out",
+        ),
+        (
+            "[[deployments]]\nmodel=\"m\"\nversion=99999999999\nsymbols=[\"A\"]\ntimeframe=\"1h\"",
+            "deployments[0].version",
+            "so many",
+        ),
         ("[server.limits]\nqueue_bars_max = 1", "queue_bars_max", "lines_max"),
         ("[server.tokens]\npoll_file = \"absent\"", "poll_file", "can't be read"),
         ("not toml", "", "expected"),

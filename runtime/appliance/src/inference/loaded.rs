@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cpu::Cpu;
-use graph::{Dim, Executor, Graph, Plan, rewrite};
+use graph::{Dim, Executor, Graph, Plan};
 use learn::explain::{ExplainError, Explainer};
 use learn::normalise::{LabelScale, Normaliser};
 use learn::reading::Reading;
@@ -104,41 +104,43 @@ pub struct Loaded {
 /// What runs, one batch at a time.
 struct Engine {
     runner: Runner,
-    graph: Graph,
-    executor: Cpu,
+    /// None of an imported file that tract runs as it is.
+    whole: Option<(Graph, Cpu)>,
     explainer: Option<((usize, usize), Explainer)>,
     /// All outputs, one window at a time; made when they are first asked for.
     full: Option<Box<dyn Plan>>,
 }
 
 impl Loaded {
+    /// `runner` gives predictions; `whole` is the model with all its outputs.
     pub fn new(
-        executor: Cpu,
-        graph: Graph,
+        runner: Runner,
+        whole: Option<(Graph, Cpu)>,
         manifest: Manifest,
         file_bytes: usize,
         queue_rows_max: usize,
-    ) -> Result<Loaded, String> {
-        let (window, features) = (manifest.input.window as usize, manifest.input.features as usize);
-        let alone = rewrite::only(&graph, "prediction").map_err(|e| e.to_string())?;
-        let runner = Runner::new(&executor, &alone, window, features).map_err(|e| e.to_string())?;
+    ) -> Loaded {
         let dims = |shape: &graph::Shape| shape.dims().iter().map(signed).collect();
-        let extra = graph.outputs.iter().filter(|(name, _)| name != "prediction");
-        let extra = extra.map(|(name, value)| (name.clone(), dims(graph.shape(*value)))).collect();
-        let widest = graph.nodes.iter().flat_map(|n| &n.shapes).filter_map(|s| s.elements(256)).max();
-        Ok(Loaded {
+        let graph = whole.as_ref().map(|(graph, _)| graph);
+        let outputs = |graph: &Graph| -> Vec<(String, Vec<i64>)> {
+            let extra = graph.outputs.iter().filter(|(name, _)| name != "prediction");
+            extra.map(|(name, value)| (name.clone(), dims(graph.shape(*value)))).collect()
+        };
+        let shapes = graph.iter().flat_map(|graph| &graph.nodes).flat_map(|node| &node.shapes);
+        let widest = shapes.filter_map(|shape| shape.elements(256)).max();
+        Loaded {
             model: format!("{}/{}", manifest.name, manifest.version),
             device: runner.device.clone(),
             bytes: 3 * file_bytes + 12 * widest.unwrap_or(0),
-            extra,
+            extra: graph.map(outputs).unwrap_or_default(),
             normaliser: Normaliser::from_manifest(&manifest.normaliser),
             reading: Reading::from_manifest(&manifest),
-            engine: Mutex::new(Engine { runner, graph, executor, explainer: None, full: None }),
+            engine: Mutex::new(Engine { runner, whole, explainer: None, full: None }),
             queue: Mutex::default(),
             queue_rows_max,
             stats: Mutex::default(),
             manifest,
-        })
+        }
     }
 
     pub fn stats(&self) -> Stats {
@@ -316,7 +318,10 @@ impl Loaded {
         scale: LabelScale,
     ) -> Result<[Output; 3], ExplainError> {
         if engine.explainer.as_ref().is_none_or(|(made, _)| *made != asked) {
-            let made = Explainer::new(&engine.executor, &engine.graph, asked.0, asked.1)?;
+            let Some((graph, executor)) = &engine.whole else {
+                return Err(ExplainError::Model("tract runs it as it is, without derivatives".into()));
+            };
+            let made = Explainer::new(executor, graph, asked.0, asked.1)?;
             engine.explainer = Some((asked, made));
         }
         let (mut attributions, mut residuals, mut baselines) = (Vec::new(), Vec::new(), Vec::new());
@@ -341,11 +346,16 @@ impl Loaded {
 
     fn extras(&self, engine: &mut Engine, job: &Job) -> Result<Vec<Output>, InferError> {
         let failed = |e: &dyn std::fmt::Display| InferError::Failed(e.to_string());
+        let Some((graph, executor)) = &engine.whole else {
+            return Err(InferError::Bad(
+                "tract runs this model as it is, and gives its prediction alone".into(),
+            ));
+        };
         let mut full = match engine.full.take() {
             Some(plan) => plan,
-            None => engine.executor.prepare(&engine.graph, &[1]).map_err(|e| failed(&e))?,
+            None => executor.prepare(graph, &[1]).map_err(|e| failed(&e))?,
         };
-        let names: Vec<&String> = engine.graph.outputs.iter().map(|(name, _)| name).collect();
+        let names: Vec<&String> = graph.outputs.iter().map(|(name, _)| name).collect();
         let mut results = vec![Vec::new(); names.len()];
         let mut outputs: Vec<Output> = Vec::new();
         for name in &job.wants.extra {

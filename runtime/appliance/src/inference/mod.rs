@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use registry::{Listing, Version};
+use registry::{Listing, Runs, Version};
 
 use crate::config::Settings;
 use crate::load::Parts;
@@ -148,13 +148,18 @@ impl Inference {
             _ => InferError::Failed(e.to_string()),
         })?;
         let failed = |e: String| InferError::Failed(format!("{name} can't be loaded: {e}"));
-        let graph = graph::GraphCodec::decode(&self.parts.codec, &folder.onnx);
-        let graph = graph.map_err(|e| failed(e.to_string()))?;
-        let executor = self.parts.executor_of(&folder.manifest, &graph).map_err(failed)?;
+        let runner = self.parts.runner(&folder, 0).map_err(failed)?;
+        let whole = match folder.manifest.foreign.as_ref().map(|foreign| foreign.runs) {
+            Some(Runs::Tract) => None,
+            Some(Runs::Graph) | None => {
+                let graph = self.parts.graph(&folder).map_err(failed)?;
+                let executor = self.parts.executor_of(&folder.manifest, &graph).map_err(failed)?;
+                Some((graph, executor))
+            }
+        };
         let bytes = folder.onnx.len();
         let key = (folder.manifest.name.clone(), folder.manifest.version);
-        let model = Loaded::new(executor, graph, folder.manifest, bytes, self.queue_rows_max);
-        let model = Arc::new(model.map_err(failed)?);
+        let model = Arc::new(Loaded::new(runner, whole, folder.manifest, bytes, self.queue_rows_max));
         self.keep(key, model.clone())?;
         tracing::info!(model = model.model, bytes = model.bytes, "loaded for inference");
         Ok(model)

@@ -145,6 +145,17 @@ mod tests {
         assert_eq!(with("Bearer poll-token-012345678"), Err(Refusal::Token));
         assert_eq!(with("poll-token-0123456789"), Err(Refusal::Token));
         assert_eq!(ok(&own, Right::Ingest), Ok(()), "no ingest token is set");
+        let admin = |t| ok(&[("host", "localhost"), ("authorization", t)], Right::Admin);
+        assert_eq!(admin("Bearer admin-token-0123456789"), Ok(()));
+        assert_eq!(admin("Bearer poll-token-0123456789"), Err(Refusal::Token));
+        assert_eq!(ok(&own, Right::Admin), Err(Refusal::Token));
+        let open = crate::config::load(None, &[]).unwrap();
+        let host = headers(&[("host", "localhost")]);
+        assert_eq!(
+            check(&open, Via::Tcp, &host, Right::Admin),
+            Err(Refusal::NoAdmin),
+            "never without a token"
+        );
         assert_eq!(check(&s, Via::Unix, &headers(&[]), Right::Open), Ok(()));
     }
 }

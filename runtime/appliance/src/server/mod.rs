@@ -5,6 +5,7 @@
 //! | `POST /v1/bars` | ingest | bars in |
 //! | `GET /v1/predictions/{symbol}`, `GET /v1/predictions` | poll | the newest, or all since a `seq` |
 //! | `POST /v1/predict` | predict | raw bars through a model |
+//! | `/v1/models…` | models | the registry and its aliases: see [`models`] |
 //! | `GET /v2/health/live`, `/v2/health/ready` | always | health |
 //! | `GET /v2`, `/v2/models/…`, `POST /v2/models/{m}/infer`, `/v2/repository/…` | infer | Open Inference Protocol |
 //! | `GET /metrics` | metrics | Prometheus |
@@ -12,6 +13,7 @@
 
 mod connections;
 mod guard;
+mod models;
 mod page;
 mod routes;
 mod spin;
@@ -48,12 +50,15 @@ pub struct Shared {
     pub inference: Arc<Inference>,
     /// "btc-1h-lstm/1" → what it says of itself, for the status page.
     pub models: Vec<ModelLine>,
+    pub registry: registry::Registry,
 }
 
 /// A served model in words.
 #[derive(Clone, Debug)]
 pub struct ModelLine {
     pub model: Arc<str>,
+    /// As it was deployed: "models:/btc@champion".
+    pub reference: Arc<str>,
     pub symbols: String,
     pub timeframe: String,
     pub label: String,

@@ -71,13 +71,14 @@ pub fn status(shared: &Shared) -> String {
         shared.bars.waiting(),
     );
     page.push_str(
-        "<h2>Models</h2><table><tr><th>model<th>symbols<th>timeframe<th>predicts<th>features<th>device",
+        "<h2>Models</h2><table><tr><th>model<th>deployed as<th>symbols<th>timeframe<th>predicts<th>features<th>device",
     );
     for m in &shared.models {
         let _ = write!(
             page,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}",
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}",
             escaped(&m.model),
+            escaped(&m.reference),
             escaped(&m.symbols),
             escaped(&m.timeframe),
             escaped(&m.label),

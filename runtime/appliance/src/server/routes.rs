@@ -11,9 +11,11 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode};
 use market::{Bar, StreamKey, Symbol, Timeframe, Timestamp};
 use percent_encoding::percent_decode_str;
+use registry::{Reference, Which};
 use serde::Deserialize;
 
 use super::guard::{self, Right};
+use super::models::{self, Asked};
 use super::{Shared, Via, page, v2};
 use crate::ingest::{self, BodyError};
 use crate::metrics::POLL;
@@ -50,6 +52,7 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
     let path = request.uri().path();
     let on = &shared.settings.raw.server.routes;
     let v2 = if path.starts_with("/v2") { v2::Route::of(path) } else { None };
+    let asked = Asked::parse(path);
     let (route, enabled, method, right) = match path {
         "/v1/bars" => ("bars", on.ingest, Method::POST, Right::Ingest),
         "/v1/outcomes" => ("outcomes", on.poll, Method::GET, Right::Poll),
@@ -66,7 +69,10 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
                 let (name, method, right) = route.kind();
                 (name, on.infer, method, right)
             }
-            None => ("unknown", false, Method::GET, Right::Open),
+            None => match &asked {
+                Some(asked) => ("models", on.models, asked.method(request.method()), asked.right()),
+                None => ("unknown", false, Method::GET, Right::Open),
+            },
         },
     };
     if let Err(refusal) = guard::check(&shared.settings, via, request.headers(), right) {
@@ -84,6 +90,9 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
     }
     if let Some(asked) = v2 {
         return (route, v2::answer(shared, asked, request).await);
+    }
+    if let Some(asked) = asked {
+        return (route, models(shared, asked, request).await);
     }
     let response = match route {
         "bars" => bars(shared, request).await,
@@ -213,6 +222,31 @@ async fn bars(shared: &Shared, request: Request<Body>) -> Reply {
     reply(StatusCode::OK, JSON, format!("{{{members}}}"))
 }
 
+async fn models(shared: &Shared, asked: Asked, request: Request<Body>) -> Reply {
+    let method = request.method().clone();
+    let body = match bars_body(shared, request).await {
+        Ok(b) => b,
+        Err(response) => return response,
+    };
+    let (status, json) = models::answer(shared.registry.clone(), asked, method, body.to_vec()).await;
+    reply(status, JSON, json)
+}
+
+/// A model as polls name it, "name" or "name/version", from any way of naming it. An alias is what it was when
+/// the appliance started.
+fn named(shared: &Shared, text: &str) -> Result<String, String> {
+    let Ok(reference) = Reference::parse(text) else { return Ok(text.into()) };
+    match &reference.which {
+        Which::Latest => Ok(reference.name),
+        Which::Number(number) => Ok(format!("{}/{number}", reference.name)),
+        Which::Alias(_) => {
+            let wanted = reference.to_string();
+            let served = shared.models.iter().find(|line| *line.reference == *wanted);
+            served.map(|line| line.model.to_string()).ok_or_else(|| format!("{wanted} is not deployed here"))
+        }
+    }
+}
+
 /// The parameters of a poll.
 #[derive(Debug, Default)]
 struct Query {
@@ -233,7 +267,7 @@ fn query(shared: &Shared, text: Option<&str>) -> Result<Query, String> {
             "timeframe" => {
                 query.filter.timeframe = Some(Timeframe::parse(&value).map_err(|e| e.to_string())?)
             }
-            "model" => query.filter.model = Some(value.into_owned()),
+            "model" => query.filter.model = Some(named(shared, &value)?),
             "wait_ms" => query.wait_ms = number()?.min(shared.settings.raw.server.limits.wait_ms_max),
             "after_seq" => query.after_seq = number()?,
             "limit" => query.limit = number()?.clamp(1, 10_000) as usize,
@@ -475,7 +509,11 @@ async fn predict(shared: &Shared, request: Request<Body>) -> Reply {
         bars.push(bar);
     }
     let (sender, answer) = tokio::sync::oneshot::channel();
-    let job = PredictJob { key, model: asked.model, bars, reply: sender };
+    let model = match asked.model.map(|text| named(shared, &text)).transpose() {
+        Ok(model) => model,
+        Err(message) => return error(StatusCode::NOT_FOUND, &message, &[]),
+    };
+    let job = PredictJob { key, model, bars, reply: sender };
     if shared.predict.sender.try_send(job).is_err() {
         return error(StatusCode::SERVICE_UNAVAILABLE, "too many predict requests are waiting", &[]);
     }
@@ -503,10 +541,20 @@ async fn predict(shared: &Shared, request: Request<Body>) -> Reply {
 fn ready(shared: &Shared) -> Reply {
     let [predictions, warming, abstained, quarantined] = shared.visible.counts();
     let ready = quarantined == 0;
+    let models: Vec<String> = shared
+        .models
+        .iter()
+        .map(|m| {
+            let [model, reference, device] =
+                [&*m.model, &*m.reference, m.device.as_str()].map(render::quoted);
+            format!("{{\"model\":{model},\"deployed_as\":{reference},\"device\":{device}}}")
+        })
+        .collect();
     let body = format!(
         "{{\"ready\":{ready},\"predictions\":{predictions},\"warming\":{warming},\"abstained\":{abstained},\
-         \"quarantined\":{quarantined},\"durable_seq\":{}}}",
-        shared.visible.durable_seq()
+         \"quarantined\":{quarantined},\"durable_seq\":{},\"models\":[{}]}}",
+        shared.visible.durable_seq(),
+        models.join(",")
     );
     reply(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, JSON, body)
 }

@@ -96,6 +96,7 @@ pub(crate) fn sample() -> Manifest {
             ridge: scores,
         },
         calibration: None,
+        foreign: None,
         serving: Serving {
             sliding: Sliding::Exact,
             device_tolerance: 1e-4,
@@ -373,5 +374,54 @@ fn a_label_an_output_and_a_loss_that_do_not_go_together_are_refused() {
         manifest.calibration = Some(calibration);
         let error = manifest.check().expect_err(key).to_string();
         assert!(error.contains(key), "{error} lacks {key}");
+    }
+}
+
+/// As an import makes it: what isn't known isn't there.
+pub(crate) fn imported() -> Manifest {
+    let mut manifest = sample();
+    let Data { description, symbols, timeframe, .. } = manifest.data;
+    manifest.data = Data { description, symbols, timeframe, ..Data::default() };
+    manifest.training = Training::default();
+    manifest.metrics = Metrics::default();
+    manifest.foreign = Some(Foreign {
+        digest: sha256_hex(b"file"),
+        producer: "pytorch 2.9.0".into(),
+        opset: 17,
+        runs: Runs::Tract,
+        input: "x".into(),
+        output: "y".into(),
+        layout: Layout::Flat,
+    });
+    manifest
+}
+
+#[test]
+fn an_imported_manifest_holds_what_is_known_alone() {
+    let manifest = imported();
+    let text = manifest.to_text().unwrap();
+    assert_eq!(Manifest::parse(&text).unwrap(), manifest);
+    for absent in ["[training]", "[metrics", "[data.train]", "rows"] {
+        assert!(!text.contains(absent), "{absent} is in\n{text}");
+    }
+    let edits: &[(&str, Edit)] = &[
+        ("foreign.digest", |m| m.foreign.as_mut().unwrap().digest.clear()),
+        ("foreign.opset", |m| m.foreign.as_mut().unwrap().opset = 0),
+        ("foreign.producer", |m| m.foreign.as_mut().unwrap().producer = "a\n".into()),
+        ("foreign.output", |m| m.foreign.as_mut().unwrap().output = "x".repeat(257)),
+        ("training", |m| m.training = sample().training),
+        ("metrics", |m| m.metrics = sample().metrics),
+        ("data", |m| m.data = sample().data),
+        ("data.timeframe", |m| m.data.timeframe.clear()),
+        ("training.seed", |m| (m.foreign, m.data, m.training.seed) = (None, sample().data, u64::MAX)),
+        ("data.rows", |m| m.foreign = None),
+    ];
+    for (expected, edit) in edits {
+        let mut manifest = imported();
+        edit(&mut manifest);
+        match manifest.check() {
+            Err(ManifestError::Value { key, .. }) => assert_eq!(key, *expected),
+            other => panic!("{expected}: {other:?}"),
+        }
     }
 }

@@ -32,7 +32,7 @@ fn a_stop_at_any_step_leaves_old_or_new() {
     registry.publish(sample(), &[(MODEL_FILE, b"first")]).unwrap();
     let (mut steps, mut outcomes, mut leftovers) = (Vec::new(), Vec::new(), 0);
     registry
-        .publish_observed(sample(), &[(MODEL_FILE, b"second"), ("extra", b"e")], &mut |step| {
+        .place(sample(), &[(MODEL_FILE, b"second"), ("extra", b"e")], &Numbering::Next, &mut |step| {
             let copy = dir.path().join(format!("stopped-{}", steps.len()));
             copy_tree(registry.root(), &copy);
             leftovers += hidden_entries(&copy.join("lstm-btc"));
@@ -59,7 +59,7 @@ fn a_running_publication_is_not_swept_away() {
     let dir = tempfile::tempdir().unwrap();
     let registry = Registry::open(dir.path()).unwrap();
     registry
-        .publish_observed(sample(), &[(MODEL_FILE, b"x")], &mut |step| {
+        .place(sample(), &[(MODEL_FILE, b"x")], &Numbering::Next, &mut |step| {
             if step == Step::Created {
                 Registry::open(dir.path()).unwrap();
             }

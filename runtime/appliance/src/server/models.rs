@@ -1,0 +1,228 @@
+//! The registry over HTTP: what there is, and aliases moved with the admin token.
+//!
+//! | route | what |
+//! |---|---|
+//! | `GET /v1/models` | names, versions, aliases |
+//! | `GET /v1/models/{name}` | one of them, and the history of its aliases |
+//! | `PUT /v1/models/{name}/aliases/{alias}` | `{"version": 7, "who": …, "why": …}`: point it there |
+//! | `DELETE /v1/models/{name}/aliases/{alias}` | point it nowhere |
+//! | `POST /v1/models/{name}/aliases/{alias}/rollback` | point it where it pointed before |
+
+use hyper::{Method, StatusCode};
+use market::Timestamp;
+use registry::{AliasError, Author, Change, History, LoadError, Reference, Registry, Which};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+
+use super::guard::Right;
+
+/// Requests that look into the models directory at once; more wait.
+static AT_WORK: Semaphore = Semaphore::const_new(2);
+
+/// What a path of this group asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    List,
+    Model { name: String },
+    Alias { name: String, alias: String },
+    Rollback { name: String, alias: String },
+}
+
+impl Asked {
+    /// `None`: no path of this group.
+    pub fn parse(path: &str) -> Option<Asked> {
+        let rest = path.strip_prefix("/v1/models").filter(|r| r.is_empty() || r.starts_with('/'))?;
+        let parts: Vec<String> = rest.split('/').skip(1).map(str::to_string).collect();
+        match (rest, parts.as_slice()) {
+            ("", _) => Some(Asked::List),
+            (_, [name]) => Some(Asked::Model { name: name.clone() }),
+            (_, [name, aliases, alias]) if aliases == "aliases" => {
+                Some(Asked::Alias { name: name.clone(), alias: alias.clone() })
+            }
+            (_, [name, aliases, alias, rollback]) if aliases == "aliases" && rollback == "rollback" => {
+                Some(Asked::Rollback { name: name.clone(), alias: alias.clone() })
+            }
+            _ => None,
+        }
+    }
+
+    /// The method that it takes; of two, the one that was used.
+    pub fn method(&self, used: &Method) -> Method {
+        match self {
+            Asked::List | Asked::Model { .. } => Method::GET,
+            Asked::Alias { .. } if used == Method::DELETE => Method::DELETE,
+            Asked::Alias { .. } => Method::PUT,
+            Asked::Rollback { .. } => Method::POST,
+        }
+    }
+
+    pub fn right(&self) -> Right {
+        match self {
+            Asked::List | Asked::Model { .. } => Right::Poll,
+            Asked::Alias { .. } | Asked::Rollback { .. } => Right::Admin,
+        }
+    }
+}
+
+/// The body of a change; empty is all defaults.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Body {
+    version: Option<u32>,
+    who: Option<String>,
+    why: String,
+}
+
+/// Status and JSON.
+pub async fn answer(registry: Registry, asked: Asked, method: Method, body: Vec<u8>) -> (StatusCode, String) {
+    let body = match body.as_slice() {
+        [] => Ok(Body::default()),
+        bytes => serde_json::from_slice::<Body>(bytes),
+    };
+    let body = match body {
+        Ok(body) => body,
+        Err(e) => {
+            let message = format!("the body must be {{\"version\": 7, \"who\": …, \"why\": …}}: {e}");
+            return failed(StatusCode::BAD_REQUEST, &message);
+        }
+    };
+    let Ok(permit) = AT_WORK.acquire().await else {
+        return failed(StatusCode::SERVICE_UNAVAILABLE, "the appliance is stopping");
+    };
+    let work = move || {
+        let reply = reply(&registry, &asked, &method, &body);
+        drop(permit);
+        reply
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(reply) => reply,
+        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "the appliance is stopping"),
+    }
+}
+
+fn failed(status: StatusCode, message: &str) -> (StatusCode, String) {
+    (status, json!({ "error": message }).to_string())
+}
+
+fn reply(registry: &Registry, asked: &Asked, method: &Method, body: &Body) -> (StatusCode, String) {
+    let at = Timestamp::now().to_string();
+    let who = body.who.as_deref().unwrap_or("admin token, over HTTP");
+    let author = Author { at: &at, who, why: &body.why };
+    match asked {
+        Asked::List => list(registry),
+        Asked::Model { name } => model(registry, name),
+        Asked::Alias { name, alias } if *method == Method::DELETE => {
+            moved(name, alias, registry.remove_alias(name, alias, author))
+        }
+        Asked::Alias { name, alias } => match body.version {
+            Some(version) => moved(name, alias, registry.set_alias(name, alias, version, author)),
+            None => failed(StatusCode::BAD_REQUEST, "say where to: {\"version\": 7}"),
+        },
+        Asked::Rollback { name, alias } => {
+            moved(name, alias, registry.roll_back(name, alias, author).map(Some))
+        }
+    }
+}
+
+fn list(registry: &Registry) -> (StatusCode, String) {
+    let listing = match registry.list() {
+        Ok(listing) => listing,
+        Err(e) => return failed(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+    };
+    let models = listing.models.iter().map(|model| {
+        let mut one = json!({ "name": model.name, "versions": model.versions });
+        match registry.history(&model.name) {
+            Ok(history) => one["aliases"] = aliases(&history),
+            Err(e) => one["error"] = e.to_string().into(),
+        }
+        one
+    });
+    (StatusCode::OK, json!({ "models": models.collect::<Vec<_>>() }).to_string())
+}
+
+fn aliases(history: &History) -> Value {
+    let map: Map<String, Value> =
+        history.aliases().map(|(a, version)| (a.to_string(), version.into())).collect();
+    Value::Object(map)
+}
+
+fn model(registry: &Registry, name: &str) -> (StatusCode, String) {
+    let reference = Reference { name: name.into(), which: Which::Latest };
+    let found = registry.list().map(|l| l.models.into_iter().find(|m| m.name == name));
+    match (found, registry.history(name)) {
+        (Ok(Some(found)), Ok(history)) => {
+            let body = json!({
+                "name": name,
+                "versions": found.versions,
+                "aliases": aliases(&history),
+                "history": history.changes,
+            });
+            (StatusCode::OK, body.to_string())
+        }
+        (Ok(Some(_)), Err(e)) => failed(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+        (Err(e), _) => failed(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+        (Ok(None), _) => match registry.load_reference(&reference) {
+            Err(e) => failed(StatusCode::NOT_FOUND, &e.to_string()),
+            // Published in between.
+            Ok(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "ask again"),
+        },
+    }
+}
+
+fn moved(name: &str, alias: &str, moved: Result<Option<Change>, AliasError>) -> (StatusCode, String) {
+    match moved {
+        Ok(change) => {
+            let body = json!({
+                "name": name,
+                "alias": alias,
+                "moved": change.is_some(),
+                "change": change,
+                "takes_effect": "at the next start",
+            });
+            (StatusCode::OK, body.to_string())
+        }
+        Err(error) => failed(status(&error), &error.to_string()),
+    }
+}
+
+fn status(error: &AliasError) -> StatusCode {
+    match error {
+        AliasError::Alias(_) | AliasError::Author(_) => StatusCode::BAD_REQUEST,
+        AliasError::Version(LoadError::Name(_)) => StatusCode::BAD_REQUEST,
+        AliasError::Version(LoadError::NoModel { .. } | LoadError::NoVersion { .. }) => StatusCode::NOT_FOUND,
+        AliasError::NothingBefore { .. } | AliasError::TooMany => StatusCode::CONFLICT,
+        AliasError::Version(_) | AliasError::History(_) | AliasError::Full | AliasError::Write(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_say_what_is_asked_and_with_which_right() {
+        let check = |path: &str, method: Method, right: Right| {
+            let asked = Asked::parse(path).unwrap();
+            assert_eq!((asked.method(&method), asked.right()), (method, right), "{path}");
+        };
+        check("/v1/models", Method::GET, Right::Poll);
+        check("/v1/models/btc", Method::GET, Right::Poll);
+        check("/v1/models/btc/aliases/champion", Method::PUT, Right::Admin);
+        check("/v1/models/btc/aliases/champion", Method::DELETE, Right::Admin);
+        check("/v1/models/btc/aliases/champion/rollback", Method::POST, Right::Admin);
+        for path in [
+            "/v1/modelsx",
+            "/v1/model",
+            "/v1/models/btc/7",
+            "/v1/models/a/aliases/b/c",
+            "/v1/models/a/b/c/d/e",
+        ] {
+            assert_eq!(Asked::parse(path), None, "{path}");
+        }
+        let asked = Asked::parse("/v1/models/btc/aliases/champion").unwrap();
+        assert_eq!(asked.method(&Method::POST), Method::PUT, "another method is told what it takes");
+    }
+}
