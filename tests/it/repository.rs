@@ -39,6 +39,7 @@ const HEAVY: [(&str, &str); 7] = [
 const UNSAFE: &[(&str, &str)] = &[
     ("runtime/cpu/src/kernel/", "SIMD"),
     ("runtime/cpu/src/tests/allocations.rs", "counts allocations"),
+    ("runtime/cpu/src/rows/", "lets threads share the rows of a window's buffers"),
     ("runtime/cpu/src/sliding.rs", "lets threads share the buffers of windows in flight"),
     ("runtime/cpu/src/pool.rs", "lends a caller's slices to the pool for the length of a call"),
     ("runtime/plugin/src/cache.rs", "loads machine code that this program compiled"),

@@ -6,6 +6,7 @@
 
 mod executor;
 mod foreign;
+mod fusion;
 mod isa;
 mod kernel;
 mod lower;
@@ -14,6 +15,7 @@ mod plan;
 mod pool;
 mod precision;
 mod program;
+mod rows;
 mod sliding;
 
 pub use executor::{Cpu, CpuError, CpuOptions, Detected};

@@ -8,8 +8,9 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
 
+use crate::fusion::{Fusion, side_by_side};
 use crate::isa::Path;
-use crate::kernel::attention;
+use crate::kernel::attention::Heads;
 use crate::kernel::conv;
 use crate::kernel::gru::GruWeights;
 use crate::kernel::lstm::LstmWeights;
@@ -22,6 +23,7 @@ use crate::ops::buffers::Buffers;
 use crate::ops::conv::{Conv1d, Conv1dBackward};
 use crate::ops::fused::{Fused, Kernel, plain};
 use crate::ops::gru::{self, GruBackward, GruForward};
+use crate::ops::join::Join;
 use crate::ops::lstm::{LstmBackward, LstmForward, Weights};
 use crate::ops::matmul::MatMul;
 use crate::ops::normalise::LayerNormBackward;
@@ -30,6 +32,7 @@ use crate::ops::recurrent::{self, Recurrent};
 use crate::ops::shards::Sizes;
 use crate::pool::{Pool, Spare};
 use crate::precision::Precision;
+use crate::rows::{self, Windows};
 
 /// What every batch size of a plan shares.
 pub(crate) struct Context<'a> {
@@ -42,6 +45,9 @@ pub(crate) struct Context<'a> {
     /// Whether the states are built into the model. If not they are its inputs, after the graph's.
     pub(crate) fixed: bool,
     packs: Packs,
+    /// The graph as one op over windows, where it is that.
+    windows: Option<Arc<rows::Program>>,
+    fusion: Fusion,
 }
 
 /// A part of a constant up to this size is a constant too: a GRU's biases that a file holds together can be packed
@@ -65,8 +71,23 @@ impl<'a> Context<'a> {
         graph: &'a Graph,
         states: &'a [Arc<Tensor>],
         fixed: bool,
-    ) -> Self {
-        Context { path, precision, pool, graph, states, fixed, packs: Packs::default() }
+    ) -> TractResult<Self> {
+        let mut windows = None;
+        if fixed {
+            let values = states.iter().map(|state| plain(state)).collect::<TractResult<Vec<_>>>()?;
+            windows = rows::build(path, graph, &values).map(Arc::new);
+        }
+        Ok(Context {
+            path,
+            precision,
+            pool,
+            graph,
+            states,
+            fixed,
+            packs: Packs::default(),
+            windows,
+            fusion: Fusion::new(graph),
+        })
     }
 
     /// The model's outputs are the graph's, then the updates' values.
@@ -80,6 +101,10 @@ impl<'a> Context<'a> {
         };
         let graph = lowering.context.graph;
         lowering.sources(graph)?;
+        if let Some(program) = lowering.context.windows.clone() {
+            lowering.windows(graph, program)?;
+            return lowering.model.into_optimized();
+        }
         for (id, node) in graph.nodes.iter().enumerate() {
             lowering.node(NodeId(id as u32), node)?;
         }
@@ -118,6 +143,22 @@ impl Lowering<'_, '_> {
         Ok(())
     }
 
+    /// All of the graph as one node.
+    fn windows(&mut self, graph: &Graph, program: Arc<rows::Program>) -> TractResult<()> {
+        let mut inputs: TVec<OutletId> = tvec![];
+        let mut lengths = Vec::new();
+        for (_, node, shape) in graph.inputs() {
+            inputs.push(self.wire(Value { node, slot: 0 })?);
+            lengths.push(self.dims(shape)?.iter().product());
+        }
+        let shapes =
+            graph.outputs.iter().map(|(_, value)| self.of(*value)).collect::<TractResult<Vec<_>>>()?;
+        let kernel = Windows::new(program, self.context.pool.clone(), self.batch);
+        let op = Fused::new(Arc::new(kernel), lengths, shapes, &self.buffers);
+        let outlets = self.model.wire_node("windows", op, &inputs)?;
+        self.model.select_output_outlets(&outlets)
+    }
+
     fn outputs(&mut self, graph: &Graph) -> TractResult<()> {
         let mut outlets = Vec::new();
         for (_, value) in &graph.outputs {
@@ -136,6 +177,8 @@ impl Lowering<'_, '_> {
         match &node.op {
             // A relu that the convolution before it does in passing.
             Op::Unary(_) if self.wires.contains_key(&Value { node: id, slot: 0 }) => Ok(()),
+            _ if self.context.fusion.is_absorbed(id) => Ok(()),
+            _ if self.context.fusion.is_chain(id) => self.chain(id, node),
             Op::Input { .. } | Op::State { .. } => Ok(()),
             Op::Constant(tensor) => {
                 let value = Tensor::from_shape(tensor.dims(), tensor.data())?;
@@ -212,12 +255,14 @@ impl Lowering<'_, '_> {
             Op::Conv1d { dilation } => self.conv1d(id, node, *dilation),
             Op::Conv1dBackward { dilation } => self.conv1d_backward(id, node, *dilation),
             Op::Attention { heads, causal } | Op::AttentionForward { heads, causal } => {
-                let (pool, shape) = (self.context.pool.clone(), self.attention_shape(node, *heads, *causal)?);
-                self.fuse(id, node, Attention { path, pool, shape, spare: Spare::default() })
+                let (pool, sizes) = (self.context.pool.clone(), self.attention_sizes(node, *heads, *causal)?);
+                let (queries, heads) = sizes;
+                self.fuse(id, node, Attention { path, pool, queries, heads, spare: Spare::default() })
             }
             Op::AttentionBackward { heads, causal } => {
-                let (pool, shape) = (self.context.pool.clone(), self.attention_shape(node, *heads, *causal)?);
-                self.fuse(id, node, AttentionBackward { path, pool, shape, spare: Spare::default() })
+                let (pool, sizes) = (self.context.pool.clone(), self.attention_sizes(node, *heads, *causal)?);
+                let (queries, heads) = sizes;
+                self.fuse(id, node, AttentionBackward { path, pool, queries, heads, spare: Spare::default() })
             }
             Op::AdamW { beta1, beta2, epsilon, weight_decay } => {
                 let (beta1, beta2, epsilon, weight_decay) = (*beta1, *beta2, *epsilon, *weight_decay);
@@ -238,11 +283,19 @@ impl Lowering<'_, '_> {
             columns: last[1],
             transpose_a,
             transpose_b,
+            flat: a.len() == 2,
             shared: b.len() == 2,
             fixed: None,
+            bias: false,
             packed: Mutex::default(),
             spare: Spare::default(),
         };
+        let mut inputs = node.inputs.clone();
+        let target = self.context.fusion.bias(id).map_or(id, |(sum, bias)| {
+            op.bias = true;
+            inputs.push(bias);
+            sum
+        });
         if let (true, Some(right)) = (op.shared, self.constant(node.inputs[1])?) {
             let key = (node.inputs[1], transpose_b);
             let packed = match self.context.packs.right.get(&key) {
@@ -257,7 +310,17 @@ impl Lowering<'_, '_> {
             };
             op.fixed = Some(packed);
         }
-        self.fuse(id, node, op)
+        self.fuse_on(target, node, &inputs, Arc::new(op))
+    }
+
+    /// Elementwise ops that end at this node, as one.
+    fn chain(&mut self, id: NodeId, node: &Node) -> TractResult<()> {
+        let (path, pool) = (self.context.path, self.context.pool.clone());
+        let (chain, inputs) = self.context.fusion.chain(self.context.graph, id, path, pool.clone());
+        if let Some((inputs, widths)) = side_by_side(self.context.graph, &chain, &inputs) {
+            return self.fuse_on(id, node, &inputs, Arc::new(Join { pool, widths }));
+        }
+        self.fuse_on(id, node, &inputs, Arc::new(chain))
     }
 
     /// A convolution, with the relu after it where nothing else reads what stands between.
@@ -314,9 +377,10 @@ impl Lowering<'_, '_> {
         Ok(conv::Shape { steps: x[1], features: x[2], outputs: w[2], taps: w[0], dilation })
     }
 
-    fn attention_shape(&self, node: &Node, heads: usize, causal: bool) -> TractResult<attention::Shape> {
+    /// The queries of one window, and the rest of its sizes.
+    fn attention_sizes(&self, node: &Node, heads: usize, causal: bool) -> TractResult<(usize, Heads)> {
         let (q, k) = (self.of(node.inputs[0])?, self.of(node.inputs[1])?);
-        Ok(attention::Shape { steps: q[1], places: k[1], width: q[2], heads, causal })
+        Ok((q[1], Heads { heads, width: q[2] / heads, keys: k[1], causal }))
     }
 
     /// A recurrent layer, with the layers under it that serve it alone; those are skipped at their own turn.
@@ -533,7 +597,7 @@ fn relu_after(graph: &Graph, id: NodeId) -> Option<NodeId> {
 }
 
 /// y and dy of a relu, where this is dy where y is above 0 and else 0, of the same shape.
-fn relu_backward(graph: &Graph, value: Value) -> Option<[Value; 2]> {
+pub(crate) fn relu_backward(graph: &Graph, value: Value) -> Option<[Value; 2]> {
     let zero = |value: Value| match &graph.node(value.node).op {
         Op::Constant(tensor) => tensor.data() == [0.0],
         _ => false,

@@ -183,7 +183,7 @@ fn prepare(
     batches: &[usize],
 ) -> Result<BTreeMap<usize, Prepared>, String> {
     guard(|| {
-        let mut context = Context::new(form, pool, graph, states, is_fixed(graph));
+        let mut context = Context::new(form, pool, graph, states, is_fixed(graph))?;
         let mut prepared = BTreeMap::new();
         for &batch in batches {
             let plan: Arc<TypedSimplePlan> = context.lower(batch)?.into_runnable()?;

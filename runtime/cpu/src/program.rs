@@ -200,8 +200,10 @@ impl Program {
                         columns,
                         transpose_a: *transpose_a,
                         transpose_b: *transpose_b,
+                        flat: a.len() == 2,
                         shared: b.len() == 2,
                         fixed: None,
+                        bias: false,
                         packed: Mutex::default(),
                         spare: Spare::default(),
                     };

@@ -10,6 +10,7 @@ use graph::{
 use crate::{Cpu, CpuError, CpuOptions, Isa};
 
 mod allocations;
+mod fusion;
 mod sliding;
 
 /// Executors for every path that this machine has; the others are named.

@@ -1,6 +1,8 @@
 //! The matrix product: register tiles of a few rows by four vectors of columns over packed panels.
 #![allow(unsafe_code)]
 
+pub(crate) mod transposed;
+
 use super::aligned::Aligned;
 use super::panels::Panels;
 use super::simd::{Simd, kernel};

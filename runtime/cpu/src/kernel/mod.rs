@@ -9,6 +9,7 @@ pub(crate) mod activation;
 pub(crate) mod aligned;
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod elementwise;
 pub(crate) mod gemm;
 pub(crate) mod gru;
 pub(crate) mod gru_backward;

@@ -54,6 +54,8 @@ pub(crate) trait Simd: Copy {
     unsafe fn select_less(x: Self::V, y: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// The lanes added up in a fixed order.
     unsafe fn sum(a: Self::V) -> f32;
+    /// The largest lane, where none is NaN.
+    unsafe fn largest(a: Self::V) -> f32;
 
     // A lane may also hold a pair of 16-bit numbers, the even one in the lower half, or an i32.
 

@@ -15,25 +15,29 @@ impl Kernel for Dropout {
     }
 
     fn run(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) {
-        let keeps = Keeps::new(self.salt, inputs[1][0] as u32, self.rate);
-        let scale = (1.0 / (1.0 - f64::from(self.rate))) as f32;
-        for (index, (x, y)) in inputs[0].iter().zip(outputs[0].iter_mut()).enumerate() {
-            *y = if keeps.at(index as u32) { x * scale } else { 0.0 };
-        }
+        Keeps::new(self.salt, inputs[1][0] as u32, self.rate).apply(0, inputs[0], outputs[0]);
     }
 }
 
 /// The mask of one tensor, with what is the same for all elements computed once.
-struct Keeps {
+pub(crate) struct Keeps {
     key: u32,
     other: u32,
     rate: f32,
 }
 
 impl Keeps {
-    fn new(salt: u32, seed: u32, rate: f32) -> Self {
+    pub(crate) fn new(salt: u32, seed: u32, rate: f32) -> Self {
         let key = mix(seed ^ mix(salt ^ 0x9e37_79b9));
         Keeps { key, other: mix(key ^ 0x85eb_ca6b), rate }
+    }
+
+    /// y = x · mask / (1 − rate) for the elements from `first` on.
+    pub(crate) fn apply(&self, first: usize, x: &[f32], y: &mut [f32]) {
+        let scale = (1.0 / (1.0 - f64::from(self.rate))) as f32;
+        for (index, (x, y)) in x.iter().zip(y).enumerate() {
+            *y = if self.at((first + index) as u32) { x * scale } else { 0.0 };
+        }
     }
 
     #[inline]

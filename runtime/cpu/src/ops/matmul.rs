@@ -1,4 +1,4 @@
-//! The matrix product on our own panels, its rows shared out over threads.
+//! The matrix product on our own panels, with the bias after it, its rows shared out over threads.
 
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use super::fused::Kernel;
 use crate::isa::Path;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::gemm::{Left, Start, gemm};
+use crate::kernel::gemm::transposed::Transposed;
+use crate::kernel::gemm::{Left, Start, gemm, rows_per_tile};
 use crate::kernel::panels::{Panels, Strides};
 use crate::pool::{Pool, Spare};
 
@@ -26,10 +27,14 @@ pub(crate) struct MatMul {
     pub(crate) columns: usize,
     pub(crate) transpose_a: bool,
     pub(crate) transpose_b: bool,
+    /// Whether a has no leading axes, and so b neither.
+    pub(crate) flat: bool,
     /// Whether b has no leading axes.
     pub(crate) shared: bool,
     /// b, where it never changes.
     pub(crate) fixed: Option<Arc<Panels>>,
+    /// Whether the third input `[N]` is added to each row; then b is shared.
+    pub(crate) bias: bool,
     pub(crate) packed: Mutex<Panels>,
     pub(crate) spare: Spare<(Panels, Aligned)>,
 }
@@ -44,12 +49,16 @@ impl Kernel for MatMul {
         if !self.shared && self.lead > 1 {
             return self.run_each(a, b, y);
         }
+        let start = if self.bias { Start::Bias(inputs[2]) } else { Start::Zero };
         if let Some(fixed) = &self.fixed {
-            return self.run_shared(a, fixed, y);
+            return self.run_shared(a, fixed, start, y);
+        }
+        if self.transpose_a && !self.transpose_b && self.flat && !self.bias {
+            return self.run_transposed(a, b, y);
         }
         let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         packed.pack(self.path, self.depth, self.columns, b, self.right_strides());
-        self.run_shared(a, &packed, y);
+        self.run_shared(a, &packed, start, y);
     }
 }
 
@@ -67,7 +76,7 @@ impl MatMul {
     }
 
     /// One right factor: all leading axes are rows, but for a transposed left factor.
-    fn run_shared(&self, a: &[f32], right: &Panels, y: &mut [f32]) {
+    fn run_shared(&self, a: &[f32], right: &Panels, start: Start<'_>, y: &mut [f32]) {
         let (lead, rows) = if self.transpose_a { (self.lead, self.rows) } else { (1, self.lead * self.rows) };
         let size = rows * self.depth;
         let task_rows = if self.worth_sharing() { TASK_ROWS } else { rows };
@@ -82,8 +91,27 @@ impl MatMul {
             self.spare.with(|(_, scratch)| {
                 let count = y.len() / self.columns;
                 let left = self.left(&a[matrix * size..(matrix + 1) * size], rows, first, count);
-                gemm(self.path, left, right, y, self.columns, Start::Zero, scratch);
+                gemm(self.path, left, right, y, self.columns, start, scratch);
             });
+        });
+    }
+
+    /// Both factors stored by rows of the contraction: nothing is packed ahead.
+    fn run_transposed(&self, a: &[f32], b: &[f32], y: &mut [f32]) {
+        let parts = if self.worth_sharing() { 2 * self.pool.threads() } else { 1 };
+        let rows = self.rows.div_ceil(parts).next_multiple_of(rows_per_tile(self.path));
+        let tasks: Vec<_> = y.chunks_mut(rows * self.columns).enumerate().collect();
+        self.pool.run(tasks, |(index, y): (usize, &mut [f32])| {
+            let product = Transposed {
+                a,
+                a_stride: self.rows,
+                first: index * rows,
+                rows: y.len() / self.columns,
+                b,
+                columns: self.columns,
+                depth: self.depth,
+            };
+            self.spare.with(|(_, scratch)| product.run(self.path, y, scratch));
         });
     }
 

@@ -4,11 +4,13 @@ pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod broadcast;
 pub(crate) mod buffers;
+pub(crate) mod chain;
 pub(crate) mod conv;
 pub(crate) mod dropout;
 pub(crate) mod elementwise;
 pub(crate) mod fused;
 pub(crate) mod gru;
+pub(crate) mod join;
 pub(crate) mod lstm;
 pub(crate) mod matmul;
 pub(crate) mod movement;
@@ -41,11 +43,11 @@ pub(crate) fn plain_kernel(
         Op::Unary(op) => Arc::new(elementwise::Unary { path, op: *op }),
         Op::Binary(op) => {
             let loops = Loops::new(output, [&inputs[0], &inputs[1]]);
-            Arc::new(elementwise::Binary { op: *op, loops })
+            Arc::new(elementwise::Binary { path, op: *op, loops })
         }
         Op::Select => {
             let loops = Loops::new(output, [&inputs[0], &inputs[1], &inputs[2]]);
-            Arc::new(elementwise::Select { loops })
+            Arc::new(elementwise::Select { path, loops })
         }
         Op::Dropout { rate, salt } => Arc::new(dropout::Dropout { rate: *rate, salt: *salt }),
         Op::Broadcast { .. } => {

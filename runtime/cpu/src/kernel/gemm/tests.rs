@@ -1,6 +1,7 @@
 //! Products against f64, at every tile shape and on every path.
 
 use super::super::panels::Strides;
+use super::transposed::Transposed;
 use super::*;
 
 fn numbers(n: usize, seed: u32) -> Vec<f32> {
@@ -117,6 +118,25 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
         let together = run(0..m);
         for row in 0..m {
             assert_eq!(run(row..row + 1), together[row * n..(row + 1) * n]);
+        }
+    }
+}
+
+#[test]
+fn transposed_products_match_f64_and_a_row_has_the_same_bits_in_any_part() {
+    for path in Path::all() {
+        for (m, n, depth) in [(1, 1, 1), (5, 17, 3), (13, 64, 129), (64, 70, 400), (7, 200, 256), (3, 4, 0)] {
+            let (a, b) = (numbers(m * depth, 1), numbers(depth * n, 2));
+            let whole = Transposed { a: &a, a_stride: m, first: 0, rows: m, b: &b, columns: n, depth };
+            let (mut c, mut scratch) = (vec![9.0; m * n], Aligned::default());
+            whole.run(path, &mut c, &mut scratch);
+            let want = truth(m, n, depth, |i, k| a[k * m + i], &b);
+            check(&format!("{} {m}x{n}x{depth}", path.isa()), &c, &want, depth);
+            for first in 0..m {
+                let mut row = vec![9.0; n];
+                Transposed { first, rows: 1, ..whole }.run(path, &mut row, &mut scratch);
+                assert_eq!(row, c[first * n..][..n]);
+            }
         }
     }
 }

@@ -139,6 +139,15 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn largest(a: __m256) -> f32 {
+        // SAFETY: see above.
+        unsafe {
+            let four = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+    }
+    #[inline(always)]
     unsafe fn dot_bf16(sum: __m256, a: __m256, b: __m256) -> __m256 {
         // SAFETY: see above.
         unsafe {

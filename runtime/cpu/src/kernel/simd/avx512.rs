@@ -123,6 +123,15 @@ impl<const PAIRS: bool> Simd for Avx512Of<PAIRS> {
         }
     }
     #[inline(always)]
+    unsafe fn largest(a: __m512) -> f32 {
+        // SAFETY: see above.
+        unsafe {
+            let low = _mm512_castps512_ps256(a);
+            let high = _mm512_extractf32x8_ps::<1>(a);
+            Avx2::largest(_mm256_max_ps(low, high))
+        }
+    }
+    #[inline(always)]
     unsafe fn dot_bf16(sum: __m512, a: __m512, b: __m512) -> __m512 {
         // SAFETY: see above; the vectors are reinterpreted bit by bit.
         unsafe {

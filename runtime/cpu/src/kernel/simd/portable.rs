@@ -143,6 +143,10 @@ impl Simd for Portable {
         (a.0[0] + a.0[2]) + (a.0[1] + a.0[3])
     }
     #[inline(always)]
+    unsafe fn largest(a: Four) -> f32 {
+        a.0[0].max(a.0[1]).max(a.0[2].max(a.0[3]))
+    }
+    #[inline(always)]
     unsafe fn dot_bf16(sum: Four, a: Four, b: Four) -> Four {
         let odd = |v: f32| f32::from_bits(v.to_bits() & 0xffff_0000);
         let even = |v: f32| f32::from_bits(v.to_bits() << 16);
