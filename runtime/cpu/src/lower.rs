@@ -20,7 +20,7 @@ use crate::kernel::recurrent::weights::{Cell, Layer};
 use crate::ops::adamw::AdamW;
 use crate::ops::attention::{Attention, AttentionBackward};
 use crate::ops::buffers::Buffers;
-use crate::ops::conv::{Conv1d, Conv1dBackward};
+use crate::ops::conv::{self as convolutions, Conv1dBackward, Convolutions};
 use crate::ops::fused::{Fused, Kernel, plain};
 use crate::ops::gru::{self, GruBackward, GruForward};
 use crate::ops::join::Join;
@@ -61,7 +61,7 @@ struct Packs {
     gru: HashMap<[Value; 4], Arc<GruWeights>>,
     layers: HashMap<Vec<Value>, Arc<Layer>>,
     right: HashMap<(Value, bool), Arc<Panels>>,
-    conv: HashMap<Value, Arc<Panels>>,
+    conv: HashMap<(Vec<Value>, conv::Shape, bool), Arc<conv::Layer>>,
 }
 
 impl<'a> Context<'a> {
@@ -176,7 +176,7 @@ impl Lowering<'_, '_> {
         let x = |slot: usize| node.inputs[slot];
         match &node.op {
             // A relu that the convolution before it does in passing.
-            Op::Unary(_) if self.wires.contains_key(&Value { node: id, slot: 0 }) => Ok(()),
+            Op::Unary(UnaryOp::Relu) if convolution_before(self.context.graph, node).is_some() => Ok(()),
             _ if self.context.fusion.is_absorbed(id) => Ok(()),
             _ if self.context.fusion.is_chain(id) => self.chain(id, node),
             Op::Input { .. } | Op::State { .. } => Ok(()),
@@ -252,8 +252,8 @@ impl Lowering<'_, '_> {
                 let wants_dx = uses(self.context.graph, Value { node: id, slot: 0 });
                 self.fuse(id, node, GruBackward { path, pool, sizes, wants_dx, buffers: Mutex::default() })
             }
-            Op::Conv1d { dilation } => self.conv1d(id, node, *dilation),
-            Op::Conv1dBackward { dilation } => self.conv1d_backward(id, node, *dilation),
+            Op::Conv1d { .. } => self.conv1d(id, node),
+            Op::Conv1dBackward { .. } => self.conv1d_backward(id, node),
             Op::Attention { heads, causal } | Op::AttentionForward { heads, causal } => {
                 let (pool, sizes) = (self.context.pool.clone(), self.attention_sizes(node, *heads, *causal)?);
                 let (queries, heads) = sizes;
@@ -323,45 +323,76 @@ impl Lowering<'_, '_> {
         self.fuse_on(id, node, &inputs, Arc::new(chain))
     }
 
-    /// A convolution, with the relu after it where nothing else reads what stands between.
-    fn conv1d(&mut self, id: NodeId, node: &Node, dilation: usize) -> TractResult<()> {
-        let shape = self.conv_shape(node, dilation)?;
-        let (target, relu) = match relu_after(self.context.graph, id) {
-            Some(relu) => (relu, true),
-            None => (id, false),
+    /// A convolution with the relu after it, and with the convolutions under it that serve it alone; those are
+    /// skipped at their own turn.
+    fn conv1d(&mut self, id: NodeId, node: &Node) -> TractResult<()> {
+        let graph = self.context.graph;
+        let target = relu_after(graph, id).unwrap_or(id);
+        if self.conv_layer(id, node)?.is_some()
+            && let Some((above, user)) = sole_user(graph, target)
+            && user.inputs[1..].iter().all(|input| input.node != target)
+            && self.conv_layer(above, user)?.is_some()
+        {
+            return Ok(());
+        }
+        let mut layers = Vec::new();
+        let (mut bottom_id, mut bottom) = (id, node);
+        while let Some(layer) = self.conv_layer(bottom_id, bottom)? {
+            layers.insert(0, layer);
+            if self.wires.contains_key(&bottom.inputs[0]) {
+                break;
+            }
+            let below = bottom.inputs[0].node;
+            bottom_id = convolution_before(graph, graph.node(below)).unwrap_or(below);
+            bottom = graph.node(bottom_id);
+        }
+        let (weights, inputs) = if layers.is_empty() {
+            let (shape, relu) = (self.conv_shape(node)?, target != id);
+            let packed = Mutex::default();
+            (convolutions::Weights::Given { shape, relu, packed }, node.inputs.as_slice())
+        } else {
+            (convolutions::Weights::Fixed(layers), &bottom.inputs[..1])
         };
-        let op = Conv1d {
+        let op = Convolutions {
             path: self.context.path,
             pool: self.context.pool.clone(),
-            shape,
-            relu,
-            fixed: self.conv_weights(node.inputs[1], shape)?,
-            packed: Mutex::default(),
+            batch: self.of(inputs[0])?[0],
+            weights,
             spare: Spare::default(),
         };
-        self.fuse_on(target, node, &node.inputs, Arc::new(op))
+        self.fuse_on(target, node, inputs, Arc::new(op))
     }
 
-    /// w packed, where it never changes.
-    fn conv_weights(&mut self, w: Value, shape: conv::Shape) -> TractResult<Option<Arc<Panels>>> {
-        if let Some(packed) = self.context.packs.conv.get(&w) {
-            return Ok(Some(packed.clone()));
+    /// A convolution whose weights never change, packed.
+    fn conv_layer(&mut self, id: NodeId, node: &Node) -> TractResult<Option<Arc<conv::Layer>>> {
+        let Op::Conv1d { .. } = node.op else { return Ok(None) };
+        let (shape, relu) = (self.conv_shape(node)?, relu_after(self.context.graph, id).is_some());
+        let key = (node.inputs[1..].to_vec(), shape, relu);
+        if let Some(layer) = self.context.packs.conv.get(&key) {
+            return Ok(Some(layer.clone()));
         }
-        let Some(value) = self.constant(w)? else { return Ok(None) };
-        let mut packed = Panels::default();
-        conv::pack_forward(self.context.path, shape, plain(&value)?, &mut packed);
-        let packed = Arc::new(packed);
-        self.context.packs.conv.insert(w, packed.clone());
-        Ok(Some(packed))
+        // A weight may come after the convolution that asks for the one above it.
+        let known = key.0.iter().all(|value| self.wires.contains_key(value));
+        let [Some(w), Some(b)] = (match known {
+            true => [self.constant(key.0[0])?, self.constant(key.0[1])?],
+            false => [None, None],
+        }) else {
+            return Ok(None);
+        };
+        let mut layer = conv::Layer::default();
+        layer.pack(self.context.path, shape, relu, plain(&w)?, plain(&b)?);
+        let layer = Arc::new(layer);
+        self.context.packs.conv.insert(key, layer.clone());
+        Ok(Some(layer))
     }
 
     /// The backward of a convolution, through the relu after it where that is what gives dy.
-    fn conv1d_backward(&mut self, id: NodeId, node: &Node, dilation: usize) -> TractResult<()> {
+    fn conv1d_backward(&mut self, id: NodeId, node: &Node) -> TractResult<()> {
         let op = Conv1dBackward {
             path: self.context.path,
             pool: self.context.pool.clone(),
             batch: self.of(node.inputs[0])?[0],
-            shape: self.conv_shape(node, dilation)?,
+            shape: self.conv_shape(node)?,
             wants_dx: uses(self.context.graph, Value { node: id, slot: 0 }),
             buffers: Mutex::default(),
         };
@@ -372,7 +403,10 @@ impl Lowering<'_, '_> {
     }
 
     /// x is the first input, w the second.
-    fn conv_shape(&self, node: &Node, dilation: usize) -> TractResult<conv::Shape> {
+    fn conv_shape(&self, node: &Node) -> TractResult<conv::Shape> {
+        let (Op::Conv1d { dilation } | Op::Conv1dBackward { dilation }) = node.op else {
+            bail!("{} is no convolution", node.op.name());
+        };
         let (x, w) = (self.of(node.inputs[0])?, self.of(node.inputs[1])?);
         Ok(conv::Shape { steps: x[1], features: x[2], outputs: w[2], taps: w[0], dilation })
     }
@@ -588,12 +622,26 @@ fn only_user(graph: &Graph, id: NodeId) -> Option<&Node> {
 
 /// The relu that alone reads this node's only output.
 fn relu_after(graph: &Graph, id: NodeId) -> Option<NodeId> {
+    let (relu, node) = sole_user(graph, id)?;
+    (node.op == Op::Unary(UnaryOp::Relu)).then_some(relu)
+}
+
+/// The convolution that does this relu in passing.
+fn convolution_before(graph: &Graph, node: &Node) -> Option<NodeId> {
+    let before = node.inputs.first()?.node;
+    let is_convolution = matches!(graph.node(before).op, Op::Conv1d { .. });
+    let is_relu = node.op == Op::Unary(UnaryOp::Relu);
+    (is_relu && is_convolution && relu_after(graph, before).is_some()).then_some(before)
+}
+
+/// The node that alone reads this node's only output.
+fn sole_user(graph: &Graph, id: NodeId) -> Option<(NodeId, &Node)> {
     let value = Value { node: id, slot: 0 };
     let told = graph.outputs.iter().any(|(_, output)| *output == value)
         || graph.updates.iter().any(|update| update.value == value);
     let mut users = graph.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&value));
-    let (relu, node) = users.next().filter(|_| !told && users.next().is_none())?;
-    (node.op == Op::Unary(UnaryOp::Relu)).then_some(NodeId(relu as u32))
+    let (user, node) = users.next().filter(|_| !told && users.next().is_none())?;
+    Some((NodeId(user as u32), node))
 }
 
 /// y and dy of a relu, where this is dy where y is above 0 and else 0, of the same shape.

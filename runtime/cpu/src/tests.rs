@@ -10,6 +10,7 @@ use graph::{
 use crate::{Cpu, CpuError, CpuOptions, Isa};
 
 mod allocations;
+mod convolutions;
 mod fusion;
 mod sliding;
 

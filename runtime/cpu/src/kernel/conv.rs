@@ -1,10 +1,15 @@
 //! The causal convolution over time as a matrix product that copies no taps.
 //!
-//! A [`Strip`] holds one window's places in the order in which a convolution of its dilation walks them: every
-//! `dilation`-th place is one after another, behind (or before) the zeros that the taps reach. There the K places that
-//! make an output are neighbours, K·F numbers in a row, so that the rows of the product's left factor are parts
-//! of the strip, each one place further than the last.
+//! A window's places stand one after another behind as many zeros as the taps reach back. So what a tap reads at the
+//! places is a stretch of rows, and with a dilation of 1 the K places that make an output are K·F numbers in a row:
+//! the left factor of the product is the window itself, read at shifted places.
+//!
+//! A chain of convolutions writes each result to where the next one reads it. Its row at a place needs none after
+//! that place, so threads may share one window: blocks of rows wait for those below them alone.
 #![allow(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::aligned::Aligned;
 use super::gemm::accumulate;
@@ -12,8 +17,11 @@ use super::panels::{Panels, Strides};
 use super::simd::{Simd, kernel};
 use crate::isa::Path;
 
+mod backward;
+pub(crate) use backward::{Gradients, conv1d_backward, pack_backward};
+
 /// The sizes of one convolution of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Shape {
     pub(crate) steps: usize,
     pub(crate) features: usize,
@@ -23,233 +31,219 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// Every `dilation`-th place from `index` on: where it stands in a strip, and how many places it has.
-    fn phases(self) -> impl Iterator<Item = (usize, usize, usize)> {
-        let reach = self.taps - 1;
-        let mut at = 0;
-        (0..self.dilation.min(self.steps)).map(move |index| {
-            let places = (self.steps - index).div_ceil(self.dilation);
-            let start = at;
-            at += reach + places;
-            (index, start, places)
-        })
+    /// How many taps, the last ones, find another place of the window than zeros.
+    fn live(self) -> usize {
+        self.taps.min((self.steps - 1) / self.dilation + 1)
     }
 
-    /// Places of a strip, the zeros among them.
-    fn strip_places(self) -> usize {
-        self.steps + self.dilation.min(self.steps) * (self.taps - 1)
+    /// How far back those reach.
+    fn reach(self) -> usize {
+        (self.live() - 1) * self.dilation
     }
 
-    /// Of the forward's left factor.
-    pub(crate) fn depth(self) -> usize {
-        self.taps * self.features
+    /// The part of w that they have.
+    fn live_weights(self) -> std::ops::Range<usize> {
+        let tap = self.features * self.outputs;
+        (self.taps - self.live()) * tap..self.taps * tap
     }
-}
 
-/// Where a strip's zeros stand.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Zeros {
-    Before,
-    After,
-}
-
-/// One window for a convolution's dilation; see the module.
-#[derive(Debug, Default)]
-pub(crate) struct Strip(Aligned);
-
-impl Strip {
-    /// Fills it with a window `[steps, width]`. `positive`: where this isn't above 0 zeros are written instead.
-    fn fill(&mut self, shape: Shape, zeros: Zeros, width: usize, window: &[f32], positive: Option<&[f32]>) {
-        // Room for a whole tile's vectors behind the last place.
-        let room = 4 * 16;
-        self.0.resize(shape.strip_places() * width + room);
-        let reach = (shape.taps - 1) * width;
-        for (index, start, places) in shape.phases() {
-            let phase = &mut self.0[start * width..][..reach + places * width];
-            let (blank, rows) = match zeros {
-                Zeros::Before => phase.split_at_mut(reach),
-                Zeros::After => {
-                    let (rows, blank) = phase.split_at_mut(places * width);
-                    (blank, rows)
-                }
-            };
-            blank.fill(0.0);
-            if shape.dilation == 1 && positive.is_none() {
-                rows.copy_from_slice(window);
-                continue;
-            }
-            for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                let at = (index + i * shape.dilation) * width;
-                let source = &window[at..at + width];
-                match positive {
-                    None => row.copy_from_slice(source),
-                    Some(positive) => {
-                        for ((row, x), y) in row.iter_mut().zip(source).zip(&positive[at..at + width]) {
-                            *row = if *y > 0.0 { *x } else { 0.0 };
-                        }
-                    }
-                }
-            }
-        }
-        let end = shape.strip_places() * width;
-        self.0[end..].fill(0.0);
-    }
-}
-
-/// w `[K, F, O]` for the forward.
-pub(crate) fn pack_forward(path: Path, shape: Shape, w: &[f32], panels: &mut Panels) {
-    panels.pack(path, shape.depth(), shape.outputs, w, Strides { row: shape.outputs, column: 1 });
-}
-
-/// w for dx: the taps in reverse, each transposed to `[O, F]`. `scratch` holds them meanwhile.
-pub(crate) fn pack_backward(path: Path, shape: Shape, w: &[f32], panels: &mut Panels, scratch: &mut Aligned) {
-    let Shape { features, outputs, taps, .. } = shape;
-    scratch.resize(taps * outputs * features);
-    for (tap, target) in scratch.chunks_exact_mut(outputs * features).enumerate() {
-        let source = &w[(taps - 1 - tap) * features * outputs..][..features * outputs];
-        for (f, row) in source.chunks_exact(outputs).enumerate() {
-            for (o, x) in row.iter().enumerate() {
-                target[o * features + f] = *x;
-            }
+    /// A row of a left factor whose places are `width` wide.
+    fn row(self, width: usize) -> Parts {
+        match self.dilation {
+            1 => Parts { count: 1, depth: self.live() * width, apart: 0 },
+            dilation => Parts { count: self.live(), depth: width, apart: dilation * width },
         }
     }
-    panels.pack(path, taps * outputs, features, scratch, Strides { row: features, column: 1 });
+
+    pub(crate) fn multiply_adds(self) -> usize {
+        self.steps * self.live() * self.features * self.outputs
+    }
 }
 
-/// What becomes of a sum.
+/// A sum's factors: so many stretches of `depth` numbers, `apart` from one another.
 #[derive(Clone, Copy)]
-pub(crate) struct Finish<'a> {
-    /// One number for each output, added to the sum.
-    pub(crate) bias: Option<&'a [f32]>,
-    /// Whether what lies below 0 becomes 0.
-    pub(crate) relu: bool,
+struct Parts {
+    count: usize,
+    depth: usize,
+    apart: usize,
 }
 
-/// y `[steps, O]` of one window x `[steps, F]`.
-pub(crate) fn conv1d(
-    path: Path,
-    shape: Shape,
-    x: &[f32],
-    panels: &Panels,
-    finish: Finish<'_>,
-    y: &mut [f32],
-    strip: &mut Strip,
-) {
-    assert!(x.len() == shape.steps * shape.features && y.len() == shape.steps * shape.outputs);
-    assert!(panels.depth() == shape.depth() && panels.columns() == shape.outputs);
-    strip.fill(shape, Zeros::Before, shape.features, x, None);
-    for (index, start, places) in shape.phases() {
-        let left = &strip.0[start * shape.features..];
-        let target = &mut y[index * shape.outputs..];
-        rows(path, (left, places, shape.features), panels, finish, target, shape.dilation * shape.outputs);
-    }
-}
-
-/// `count` rows of the product: row i of the left factor starts at `left[i · stride]`, row i of the result at
-/// `y[i · y_stride]`.
-fn rows(
-    path: Path,
-    (left, count, stride): (&[f32], usize, usize),
-    panels: &Panels,
-    finish: Finish<'_>,
-    y: &mut [f32],
-    y_stride: usize,
-) {
-    let (depth, columns, width) = (panels.depth(), panels.columns(), panels.width());
-    assert!(count > 0 && depth > 0 && columns > 0);
-    assert!(left.len() >= (count - 1) * stride + depth);
-    assert!(y.len() >= (count - 1) * y_stride + columns);
-    assert!(finish.bias.is_none_or(|bias| bias.len() >= columns));
-    let product = Product {
-        rows: count,
-        columns,
-        depth,
-        a: left.as_ptr(),
-        a_row: stride,
-        a_depth: 1,
-        b: panels.panel(0).as_ptr(),
-        b_panel: width * depth,
-        b_row: width,
-        c: y.as_mut_ptr(),
-        c_row: y_stride,
-        add: false,
-        bias: finish.bias.map_or(std::ptr::null(), <[f32]>::as_ptr),
-        relu: finish.relu,
-    };
-    // SAFETY: the asserts above keep every element inside its slice; panels are whole vectors.
-    unsafe { product_kernel(path, &product) }
-}
-
-/// What one task of the backward adds up for the weights.
+/// A convolution with its weights packed, and whether a relu follows.
 #[derive(Debug, Default)]
-pub(crate) struct Gradients {
-    pub(crate) dw: Aligned,
-    pub(crate) db: Aligned,
-    x: Strip,
-    dy: Strip,
-}
-
-impl Gradients {
-    pub(crate) fn clear(&mut self, shape: Shape) {
-        self.dw.resize(shape.depth() * shape.outputs);
-        self.db.resize(shape.outputs);
-        self.dw.fill(0.0);
-        self.db.fill(0.0);
-    }
-}
-
-/// One window of the backward: adds to the sums, and writes dx where it is wanted. `positive` is the convolution's
-/// result after relu, whose derivative is then a part of the backward. `panels` are [`pack_backward`]'s.
-pub(crate) fn conv1d_backward(
-    path: Path,
+pub(crate) struct Layer {
     shape: Shape,
-    (x, dy, positive): (&[f32], &[f32], Option<&[f32]>),
-    panels: &Panels,
-    dx: Option<&mut [f32]>,
-    sums: &mut Gradients,
-) {
-    let Shape { steps, features, outputs, taps, dilation } = shape;
-    assert!(x.len() == steps * features && dy.len() == steps * outputs);
-    assert!(positive.is_none_or(|y| y.len() == dy.len()));
-    assert!(sums.dw.len() == shape.depth() * outputs && sums.db.len() == outputs);
-    sums.x.fill(shape, Zeros::Before, features, x, None);
-    sums.dy.fill(shape, Zeros::After, outputs, dy, positive);
-    for (_, start, places) in shape.phases() {
-        let dy = &sums.dy.0[start * outputs..];
-        for row in dy[..places * outputs].chunks_exact(outputs) {
-            sums.db.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
-        }
-        let left = &sums.x.0[start * features..];
-        // A tile reads up to a panel's width past a row's end.
-        assert!(dy.len() >= places * outputs + 4 * path.lanes());
-        assert!(left.len() >= (places - 1 + taps) * features);
+    relu: bool,
+    panels: Panels,
+    bias: Aligned,
+}
+
+impl Layer {
+    pub(crate) fn pack(&mut self, path: Path, shape: Shape, relu: bool, w: &[f32], bias: &[f32]) {
+        (self.shape, self.relu) = (shape, relu);
+        let depth = shape.live() * shape.features;
+        let strides = Strides { row: shape.outputs, column: 1 };
+        self.panels.pack(path, depth, shape.outputs, &w[shape.live_weights()], strides);
+        self.bias.resize(shape.outputs);
+        self.bias.copy_from_slice(bias);
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Rows `first..first + count` of the result.
+    ///
+    /// # Safety
+    /// `x` points at the zeros before the window and then its rows, up to the last one of these; `y` at the result's
+    /// row 0, and nobody else writes these rows.
+    unsafe fn rows(&self, path: Path, x: *const f32, y: *mut f32, first: usize, count: usize) {
+        let Shape { features, outputs, .. } = self.shape;
         let product = Product {
-            rows: shape.depth(),
+            rows: count,
             columns: outputs,
-            depth: places,
-            a: left.as_ptr(),
-            a_row: 1,
-            a_depth: features,
-            b: dy.as_ptr(),
-            b_panel: 4 * path.lanes(),
-            b_row: outputs,
-            c: sums.dw.as_mut_ptr(),
+            parts: self.shape.row(features),
+            a: x.wrapping_add(first * features),
+            a_row: features,
+            a_depth: 1,
+            b: self.panels.panel(0).as_ptr(),
+            b_panel: self.panels.width() * self.panels.depth(),
+            b_row: self.panels.width(),
+            c: y.wrapping_add(first * outputs),
             c_row: outputs,
-            add: true,
-            bias: std::ptr::null(),
-            relu: false,
+            add: false,
+            bias: self.bias.as_ptr(),
+            relu: self.relu,
         };
-        // SAFETY: the asserts keep every element inside its slice.
+        // SAFETY: row i reads from place `first + i` of x on, reach and one place; panels are whole vectors, and the
+        // bias has `outputs` numbers.
         unsafe { product_kernel(path, &product) }
     }
-    if let Some(dx) = dx {
-        assert!(dx.len() == steps * features);
-        assert!(panels.depth() == taps * outputs && panels.columns() == features);
-        let finish = Finish { bias: None, relu: false };
-        for (index, start, places) in shape.phases() {
-            let left = (&sums.dy.0[start * outputs..], places, outputs);
-            rows(path, left, panels, finish, &mut dx[index * features..], dilation * features);
+}
+
+/// Rows that one thread makes of a layer before it looks around: whole tiles on every path.
+const BLOCK: usize = 6;
+
+/// What a chain's layers read, and how far each is.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    places: Vec<Aligned>,
+    progress: Vec<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// The first block that nobody has taken.
+    next: AtomicUsize,
+    done: Vec<AtomicBool>,
+}
+
+/// One window on its way through a chain of layers.
+pub(crate) struct Window<'a> {
+    path: Path,
+    layers: &'a [Arc<Layer>],
+    /// What each layer reads, and writes.
+    places: Vec<(*const f32, *mut f32)>,
+    progress: &'a [Progress],
+    block: usize,
+    blocks: usize,
+    y: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a block's rows are written by the thread that took it, and read by others after `done` has told of it;
+// both are ordered by acquire and release.
+unsafe impl Sync for Window<'_> {}
+
+impl<'a> Window<'a> {
+    /// x `[steps, features]` of the first layer, y `[steps, outputs]` of the last. `shared`: whether threads will
+    /// work on it at once.
+    pub(crate) fn new(
+        path: Path,
+        layers: &'a [Arc<Layer>],
+        (x, y): (&[f32], &'a mut [f32]),
+        shared: bool,
+        scratch: &'a mut Scratch,
+    ) -> Self {
+        let (first, last) = (layers[0].shape, layers[layers.len() - 1].shape);
+        assert!(x.len() == first.steps * first.features && y.len() == last.steps * last.outputs);
+        assert!(layers.windows(2).all(|pair| {
+            let [below, above] = [pair[0].shape, pair[1].shape];
+            (below.steps, below.outputs) == (above.steps, above.features)
+        }));
+        let block = if shared { BLOCK } else { first.steps };
+        let blocks = first.steps.div_ceil(block);
+        scratch.places.resize_with(layers.len(), Aligned::default);
+        scratch.progress.resize_with(layers.len(), Progress::default);
+        let mut starts = Vec::with_capacity(layers.len());
+        for (layer, places) in layers.iter().zip(&mut scratch.places) {
+            let (zeros, features) = (layer.shape.reach() * layer.shape.features, layer.shape.features);
+            places.resize(zeros + layer.shape.steps * features);
+            places[..zeros].fill(0.0);
+            starts.push((places.as_mut_ptr(), zeros));
         }
+        // SAFETY: the first layer's places, of x's length behind the zeros, and nobody else has them yet.
+        unsafe { std::ptr::copy_nonoverlapping(x.as_ptr(), starts[0].0.add(starts[0].1), x.len()) };
+        for progress in &mut scratch.progress {
+            *progress.next.get_mut() = 0;
+            progress.done.resize_with(blocks, AtomicBool::default);
+            progress.done.iter_mut().for_each(|done| *done.get_mut() = false);
+        }
+        let above = starts[1..].iter().map(|(start, zeros)| start.wrapping_add(*zeros));
+        let written = above.chain([y.as_mut_ptr()]);
+        let places = starts.iter().map(|(start, _)| start.cast_const()).zip(written).collect();
+        Window {
+            path,
+            layers,
+            places,
+            progress: &scratch.progress,
+            block,
+            blocks,
+            y: std::marker::PhantomData,
+        }
+    }
+
+    /// Works until the whole window is done. Any number of threads may call it at the same time.
+    pub(crate) fn work(&self) {
+        while !self.all_done() {
+            // The lowest layer first, so that nobody waits before the end.
+            if !(0..self.layers.len()).any(|layer| self.try_block(layer)) {
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn all_done(&self) -> bool {
+        let last = &self.progress[self.layers.len() - 1];
+        last.next.load(Ordering::Relaxed) == self.blocks
+            && last.done.iter().all(|done| done.load(Ordering::Acquire))
+    }
+
+    /// Takes and makes the layer's next block, if there is one and what it reads is done.
+    fn try_block(&self, index: usize) -> bool {
+        let progress = &self.progress[index];
+        let block = progress.next.load(Ordering::Relaxed);
+        if block == self.blocks || !self.is_ready(index, block) {
+            return false;
+        }
+        let taken = progress.next.compare_exchange(block, block + 1, Ordering::Relaxed, Ordering::Relaxed);
+        if taken.is_err() {
+            return true;
+        }
+        let layer = &self.layers[index];
+        let (x, y) = self.places[index];
+        let first = block * self.block;
+        let count = self.block.min(layer.shape.steps - first);
+        // SAFETY: `new` made room for all places of each layer; those that the block reads are done, and the block is
+        // this thread's alone.
+        unsafe { layer.rows(self.path, x, y, first, count) };
+        progress.done[block].store(true, Ordering::Release);
+        true
+    }
+
+    /// Whether the rows that a block reads are there.
+    fn is_ready(&self, index: usize, block: usize) -> bool {
+        let Some(below) = index.checked_sub(1) else { return true };
+        let oldest = (block * self.block).saturating_sub(self.layers[index].shape.reach()) / self.block;
+        self.progress[below].done[oldest..=block].iter().all(|done| done.load(Ordering::Acquire))
     }
 }
 
@@ -257,7 +251,7 @@ pub(crate) fn conv1d_backward(
 struct Product {
     rows: usize,
     columns: usize,
-    depth: usize,
+    parts: Parts,
     a: *const f32,
     a_row: usize,
     a_depth: usize,
@@ -266,10 +260,12 @@ struct Product {
     b_row: usize,
     c: *mut f32,
     c_row: usize,
-    /// Whether the sums go on from what c holds.
+    /// Whether the sums are added to what c holds. (Each is a chain of its own, so that a sum over many windows rounds
+    /// as often as there are windows, not places.)
     add: bool,
-    /// Null for none.
+    /// One number for each column, added to the sum; null for none.
     bias: *const f32,
+    /// Whether what lies below 0 becomes 0.
     relu: bool,
 }
 
@@ -326,16 +322,15 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
     unsafe {
         let c = p.c.add(row * p.c_row + first);
         let mut sums = [[S::splat(0.0); V]; R];
-        if p.add {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (v, sum) in sums.iter_mut().enumerate() {
-                    let lanes = if v + 1 == V { last } else { S::LANES };
-                    *sum = S::load_first(c.add(r * p.c_row + v * S::LANES), lanes);
-                }
-            }
-        }
         let b = p.b.add(first / (4 * S::LANES) * p.b_panel);
-        accumulate::<S, R, V>(&mut sums, p.a.add(row * p.a_row), p.a_row, p.a_depth, b, p.b_row, p.depth);
+        let a = p.a.add(row * p.a_row);
+        let Parts { count, depth, apart } = p.parts;
+        let mut part = 0;
+        while part < count {
+            let b = b.add(part * depth * p.b_row);
+            accumulate::<S, R, V>(&mut sums, a.add(part * apart), p.a_row, p.a_depth, b, p.b_row, depth);
+            part += 1;
+        }
         for v in 0..V {
             let lanes = if v + 1 == V { last } else { S::LANES };
             let mut bias = S::splat(0.0);
@@ -346,6 +341,9 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
                 let mut y = sums[v];
                 if !p.bias.is_null() {
                     y = S::add(y, bias);
+                }
+                if p.add {
+                    y = S::add(S::load_first(c.add(r * p.c_row + v * S::LANES), lanes), y);
                 }
                 if p.relu {
                     // As x < 0 → 0: a NaN stays.

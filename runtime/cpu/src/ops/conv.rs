@@ -1,58 +1,77 @@
-//! The causal convolution and its backward form, windows shared out over threads; with the relu after it where
-//! nothing else reads what stands between.
+//! Chains of causal convolutions, and the backward of one: windows shared out over threads, or one window among them;
+//! each with the relu after it where nothing else reads what stands between.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fused::Kernel;
-use super::shards::{add_up, backward_rows};
+use super::shards::add_up;
 use crate::isa::Path;
 use crate::kernel::aligned::Aligned;
-use crate::kernel::conv::{
-    Finish, Gradients, Shape, Strip, conv1d, conv1d_backward, pack_backward, pack_forward,
-};
+use crate::kernel::conv::{Gradients, Layer, Scratch, Shape, Window, conv1d_backward, pack_backward};
 use crate::kernel::panels::Panels;
 use crate::pool::{Pool, Spare};
 
-/// x `[B, T, F]`, w, b → y `[B, T, O]`.
+/// Below so many windows threads share each.
+const WINDOWS_APART_MIN: usize = 4;
+/// Below so many multiply-adds another thread isn't worth waking for one window.
+const SHARED_MIN: usize = 1 << 20;
+
+/// Weights that never change, or what those of each run are packed to (of one convolution).
 #[derive(Debug)]
-pub(crate) struct Conv1d {
-    pub(crate) path: Path,
-    pub(crate) pool: Arc<Pool>,
-    pub(crate) shape: Shape,
-    pub(crate) relu: bool,
-    /// w, where it never changes.
-    pub(crate) fixed: Option<Arc<Panels>>,
-    pub(crate) packed: Mutex<Panels>,
-    pub(crate) spare: Spare<Strip>,
+pub(crate) enum Weights {
+    Fixed(Vec<Arc<Layer>>),
+    Given { shape: Shape, relu: bool, packed: Mutex<[Arc<Layer>; 1]> },
 }
 
-impl Kernel for Conv1d {
+/// x `[B, T, F]`, then where not fixed w and b → y `[B, T, O]`.
+#[derive(Debug)]
+pub(crate) struct Convolutions {
+    pub(crate) path: Path,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) batch: usize,
+    pub(crate) weights: Weights,
+    pub(crate) spare: Spare<Scratch>,
+}
+
+impl Kernel for Convolutions {
     fn name(&self) -> &'static str {
-        if self.relu { "conv1d_relu" } else { "conv1d" }
+        "conv1d"
     }
 
     fn run(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) {
-        let [x, w, b] = *inputs else { panic!("conv1d takes three inputs") };
-        if let Some(fixed) = &self.fixed {
-            return self.run_on(x, fixed, b, outputs[0]);
+        match &self.weights {
+            Weights::Fixed(layers) => self.forward(layers, inputs[0], outputs[0]),
+            Weights::Given { shape, relu, packed } => {
+                let [x, w, b] = *inputs else { panic!("conv1d takes three inputs") };
+                let mut packed = packed.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(layer) = Arc::get_mut(&mut packed[0]) {
+                    layer.pack(self.path, *shape, *relu, w, b);
+                }
+                self.forward(&*packed, x, outputs[0]);
+            }
         }
-        let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
-        pack_forward(self.path, self.shape, w, &mut packed);
-        self.run_on(x, &packed, b, outputs[0]);
     }
 }
 
-impl Conv1d {
-    fn run_on(&self, x: &[f32], panels: &Panels, bias: &[f32], y: &mut [f32]) {
-        let Shape { steps, features, outputs, .. } = self.shape;
-        let finish = Finish { bias: Some(bias), relu: self.relu };
-        let tasks: Vec<_> = x.chunks(steps * features).zip(y.chunks_mut(steps * outputs)).collect();
-        self.pool.run(tasks, |(x, y)| {
-            self.spare.with(|strip| conv1d(self.path, self.shape, x, panels, finish, y, strip));
+impl Convolutions {
+    fn forward(&self, layers: &[Arc<Layer>], x: &[f32], y: &mut [f32]) {
+        let windows = x.chunks(x.len() / self.batch).zip(y.chunks_mut(y.len() / self.batch));
+        let work: usize = layers.iter().map(|layer| layer.shape().multiply_adds()).sum();
+        if self.batch < WINDOWS_APART_MIN {
+            let threads = if work < SHARED_MIN { 1 } else { self.pool.threads() };
+            for window in windows {
+                self.spare.with(|scratch| {
+                    let window = Window::new(self.path, layers, window, threads > 1, scratch);
+                    self.pool.run(vec![(); threads], |()| window.work());
+                });
+            }
+            return;
+        }
+        self.pool.run(windows.collect(), |window| {
+            self.spare.with(|scratch| Window::new(self.path, layers, window, false, scratch).work());
         });
     }
 }
-
 /// x, w, dy → dx, dw, db; with a fourth input, the forward's result after relu, through the relu too.
 #[derive(Debug)]
 pub(crate) struct Conv1dBackward {
@@ -63,6 +82,15 @@ pub(crate) struct Conv1dBackward {
     /// Whether anything uses dx; zeros are written where nothing does.
     pub(crate) wants_dx: bool,
     pub(crate) buffers: Mutex<Buffers>,
+}
+
+/// So many windows make one shard of the backward, whose sums are added up in order: by the batch alone, since the
+/// split decides the order. More shards than threads, so that a thread that is held up leaves work to the others.
+const SHARD_WINDOWS: usize = 16;
+const SHARDS_MAX: usize = 8;
+
+fn shard_windows(batch: usize) -> usize {
+    batch.div_ceil(batch.div_ceil(SHARD_WINDOWS).clamp(1, SHARDS_MAX))
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +115,7 @@ impl Kernel for Conv1dBackward {
         if self.wants_dx {
             pack_backward(self.path, self.shape, w, panels, transposed);
         }
-        let rows = backward_rows(self.batch);
+        let rows = shard_windows(self.batch);
         shards.resize_with(self.batch.div_ceil(rows), Gradients::default);
         let tasks: Vec<_> =
             dx.chunks_mut(rows * steps * features).zip(shards.iter_mut()).enumerate().collect();

@@ -29,16 +29,11 @@ impl Sizes {
 
     /// Rows of one backward shard: by the batch alone, since the split decides the order of the sums.
     pub(crate) fn backward_rows(&self) -> usize {
-        backward_rows(self.batch)
+        if self.batch < SPLIT_ROWS_MIN {
+            return self.batch;
+        }
+        self.batch.div_ceil(self.batch.div_ceil(BACKWARD_ROWS).clamp(2, BACKWARD_SHARDS_MAX))
     }
-}
-
-/// Rows of one shard of a backward.
-pub(crate) fn backward_rows(batch: usize) -> usize {
-    if batch < SPLIT_ROWS_MIN {
-        return batch;
-    }
-    batch.div_ceil(batch.div_ceil(BACKWARD_ROWS).clamp(2, BACKWARD_SHARDS_MAX))
 }
 
 /// Rows of one task of a forward. Rows don't depend on each other, so any split gives the same bits.

@@ -63,7 +63,7 @@ pub(super) fn convolutions(steps: usize, features: usize) -> Graph {
     b.finish().unwrap()
 }
 
-fn check_bits(cpu: &Cpu, graph: &Graph, (steps, features): (usize, usize), name: &str) {
+pub(super) fn check_bits(cpu: &Cpu, graph: &Graph, (steps, features): (usize, usize), name: &str) {
     let mut fresh = cpu.prepare(graph, &[1, 5]).unwrap();
     let mut sliding = cpu.prepare_sliding(graph, steps, 2).unwrap();
     let rows = numbers((3 * steps + 2) * features, 7);

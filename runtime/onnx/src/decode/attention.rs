@@ -3,12 +3,14 @@
 //! The scale may stand at the scores, at the queries and keys, or in part at each; the causal mask is a constant that
 //! is added. What looks otherwise stays as it is.
 
-use graph::{BinaryOp, Graph, Initial, Node, NodeId, Op, Tensor, Value};
+use graph::{BinaryOp, Graph, Initial, Node, NodeId, Op, Tensor, UnaryOp, Value};
 
 /// A mask hides what it makes smaller by this or more.
 const HIDDEN: f32 = -1e9;
 /// How far the scale may be from 1/√(D/heads): a rounding or two of f32.
 const SCALE_ERROR: f64 = 1e-5;
+/// How deep a number's computation may be.
+const NUMBER_STEPS_MAX: usize = 6;
 
 /// The graph with each such part as one op. Nodes that nothing else reads then go.
 pub fn recognise(mut graph: Graph) -> Graph {
@@ -121,30 +123,46 @@ impl<'g> Search<'g, '_> {
             let node = self.graph.node(value.node);
             let (Op::Binary(BinaryOp::Mul) | Op::Binary(BinaryOp::Div)) = node.op else { return Some(value) };
             let (a, b) = (node.inputs[0], node.inputs[1]);
-            let single = |search: &Self, value: Value| match search.constant(value)?.data() {
-                &[x] => Some(f64::from(x)),
-                _ => None,
-            };
-            let (rest, constant) = match (&node.op, single(self, b), single(self, a)) {
-                (Op::Binary(BinaryOp::Div), Some(x), _) => {
-                    *scale /= x;
-                    (a, b)
-                }
-                (Op::Binary(BinaryOp::Mul), Some(x), _) => {
-                    *scale *= x;
-                    (a, b)
-                }
-                (Op::Binary(BinaryOp::Mul), None, Some(x)) => {
-                    *scale *= x;
-                    (b, a)
-                }
-                _ => return None,
-            };
+            let (rest, constant) =
+                match (&node.op, self.number(b, NUMBER_STEPS_MAX), self.number(a, NUMBER_STEPS_MAX)) {
+                    (Op::Binary(BinaryOp::Div), Some(x), _) => {
+                        *scale /= x;
+                        (a, b)
+                    }
+                    (Op::Binary(BinaryOp::Mul), Some(x), _) => {
+                        *scale *= x;
+                        (a, b)
+                    }
+                    (Op::Binary(BinaryOp::Mul), None, Some(x)) => {
+                        *scale *= x;
+                        (b, a)
+                    }
+                    _ => return None,
+                };
             if self.graph.shape(rest) != &node.shapes[0] {
                 return None;
             }
             self.seen.extend([value.node, constant.node]);
             value = rest;
+        }
+    }
+
+    /// A constant number, or what roots, products and quotients make of such: exporters compute 1/√size in the file.
+    fn number(&self, value: Value, steps: usize) -> Option<f64> {
+        if let Some(tensor) = self.constant(value) {
+            return match tensor.data() {
+                &[x] => Some(f64::from(x)),
+                _ => None,
+            };
+        }
+        let steps = steps.checked_sub(1)?;
+        let node = self.graph.node(value.node);
+        let input = |index: usize| self.number(node.inputs[index], steps);
+        match node.op {
+            Op::Unary(UnaryOp::Sqrt) => Some(input(0)?.sqrt()),
+            Op::Binary(BinaryOp::Mul) => Some(input(0)? * input(1)?),
+            Op::Binary(BinaryOp::Div) => Some(input(0)? / input(1)?),
+            _ => None,
         }
     }
 

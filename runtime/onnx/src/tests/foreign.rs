@@ -453,7 +453,7 @@ fn variadic_maximum_and_old_style_default_inputs() {
 fn what_is_outside_the_subset_is_named() {
     let x = [batch(), number(4)];
     let one = |n: NodeProto| file(&x, Vec::new(), vec![n]);
-    refused(&one(node("Conv", &["x", "x"], &["y"])), "Conv", "/net/Conv");
+    refused(&one(node("MaxPool", &["x"], &["y"])), "MaxPool", "/net/MaxPool");
     refused(
         &one(NodeProto { domain: "com.microsoft".into(), ..node("Gelu", &["x"], &["y"]) }),
         "Gelu",
@@ -568,4 +568,159 @@ fn gelu_of_an_exporter_without_the_operator() {
     let (got, expected) = (run(&found, 2, &inputs), run(&b.finish().unwrap(), 2, &inputs));
     // √2 is rounded to f32 in the file.
     assert!(got[0].iter().zip(&expected[0]).all(|(a, b)| (a - b).abs() < 1e-7), "{got:?} for {expected:?}");
+}
+
+/// As PyTorch writes a causal net: channels first, pads of their own or of the operator, a global pool.
+#[test]
+fn convolutions_of_a_usual_exporter() {
+    let (t, f) = (6, 3);
+    let weights = || {
+        vec![
+            float_proto("conv1.weight", &[4, 3, 3], &f32s(36)),
+            float_proto("conv1.bias", &[4], &f32s(4)),
+            float_proto("conv2.weight", &[2, 4, 2], &f32s(16)),
+            integers("pads", &[0, 0, 4, 0, 0, 0]),
+        ]
+    };
+    let end = [
+        node("GlobalAveragePool", &["r2"], &["pooled"]),
+        node("Flatten", &["pooled"], &["y"]).int("axis", 1),
+    ];
+    let nodes = [
+        node("Transpose", &["x"], &["channels"]).ints("perm", &[0, 2, 1]),
+        node("Pad", &["channels", "pads"], &["padded"]),
+        node("Conv", &["padded", "conv1.weight", "conv1.bias"], &["c1"]).ints("dilations", &[2]),
+        node("Relu", &["c1"], &["r1"]),
+        node("Conv", &["r1", "conv2.weight"], &["c2"]).ints("pads", &[1, 0]).ints("kernel_shape", &[2]),
+        node("Relu", &["c2"], &["r2"]),
+    ];
+    let bytes = file(&[batch(), number(t), number(f)], weights(), [&nodes[..], &end].concat());
+    let kernel = |b: &mut Builder, (o, f, k): (usize, usize, usize)| {
+        let w = b.constant(Tensor::new(vec![o, f, k], f32s(o * f * k)).unwrap()).unwrap();
+        b.transpose(w, &[2, 1, 0]).unwrap()
+    };
+    let found = check(&bytes, Shape::batch(&[6, 3]), |b, x| {
+        let (w1, w2) = (kernel(b, (4, 3, 3)), kernel(b, (2, 4, 2)));
+        let b1 = b.constant(Tensor::new(vec![4], f32s(4)).unwrap()).unwrap();
+        let b2 = b.constant(Tensor::zeros(&[2])).unwrap();
+        let y = b.conv1d(x, w1, b1, 2).unwrap();
+        let y = b.unary(UnaryOp::Relu, y).unwrap();
+        let y = b.conv1d(y, w2, b2, 1).unwrap();
+        let y = b.unary(UnaryOp::Relu, y).unwrap();
+        b.reduce(graph::ReduceOp::Mean, y, &[1], false).unwrap()
+    });
+    let count = |name: &str| found.nodes.iter().filter(|node| node.op.name() == name).count();
+    // The axes' order stays open between the layers; what is left is that of the one pooled place.
+    assert_eq!((count("conv1d"), count("transpose")), (2, 1));
+    assert_eq!(
+        found.state("conv1.weight").map(|s| found.node(s.node).shapes[0].clone()),
+        Some(Shape::fixed(&[3, 3, 4]))
+    );
+}
+
+/// Other padding than causal: by a pad before the op and a slice after it.
+#[test]
+fn convolutions_with_any_padding() {
+    // How it is written, and the zeros before and after that it means for three taps two places apart.
+    type Form = (Option<&'static str>, Option<[i64; 2]>, usize, usize);
+    let forms: [Form; 6] = [
+        (None, None, 0, 0),
+        (Some("VALID"), None, 0, 0),
+        (Some("SAME_UPPER"), None, 2, 2),
+        (Some("SAME_LOWER"), None, 2, 2),
+        (Some("NOTSET"), Some([1, 3]), 1, 3),
+        (None, Some([6, 1]), 6, 1),
+    ];
+    for (auto, pads, before, after) in forms {
+        let mut conv = node("Conv", &["x", "w"], &["y"]).ints("dilations", &[2]);
+        if let Some(auto) = auto {
+            conv = conv.string("auto_pad", auto);
+        }
+        if let Some(pads) = pads {
+            conv = conv.ints("pads", &pads);
+        }
+        let w = float_proto("w", &[2, 3, 3], &f32s(18));
+        check(&file(&[batch(), number(3), number(7)], vec![w], vec![conv]), Shape::batch(&[3, 7]), |b, x| {
+            // Σ over the taps of what a slice of the padded input gives.
+            let padded = b.pad(x, 2, before, after).unwrap();
+            let places = 7 + before + after - 4;
+            let w = Tensor::new(vec![2, 3, 3], f32s(18)).unwrap();
+            let w = b.constant(w).unwrap();
+            let mut y = None;
+            for tap in 0..3 {
+                let part = b.slice(padded, 2, 2 * tap, 2 * tap + places).unwrap();
+                let part = b.transpose(part, &[0, 2, 1]).unwrap();
+                let w = b.slice(w, 2, tap, tap + 1).unwrap();
+                let w = b.reshape(w, Shape::fixed(&[2, 3])).unwrap();
+                let product = b.matmul(part, w, false, true).unwrap();
+                y = Some(y.map_or(product, |y| b.add(y, product).unwrap()));
+            }
+            b.transpose(y.unwrap(), &[0, 2, 1]).unwrap()
+        });
+    }
+}
+
+#[test]
+fn convolution_forms_outside_the_subset() {
+    let x = [batch(), number(4), number(5)];
+    let w = || vec![float_proto("w", &[2, 4, 3], &f32s(24))];
+    let one = |n: NodeProto| file(&x, w(), vec![n]);
+    let conv = || node("Conv", &["x", "w"], &["y"]);
+    refused(&one(conv().int("group", 2)), "Conv", "several groups");
+    refused(&one(conv().ints("strides", &[2])), "Conv", "stride is not 1");
+    refused(&one(conv().ints("pads", &[-1, 0])), "Conv", "negative");
+    let square = [batch(), number(4), number(5), number(5)];
+    let w = || vec![float_proto("w", &[2, 4, 3], &f32s(24))];
+    refused(&file(&square, w(), vec![conv()]), "Conv", "convolutions over one axis");
+    let flat = vec![float_proto("w", &[2, 4, 3, 3], &f32s(72))];
+    refused(&file(&square, flat, vec![conv()]), "initializer", "no shape for a kernel over one axis");
+    for broken in
+        [conv().ints("dilations", &[0]), conv().ints("kernel_shape", &[2]), conv().ints("dilations", &[9])]
+    {
+        let result = Onnx.decode(&one(broken));
+        assert!(matches!(result, Err(CodecError::Malformed(_))), "{result:?}");
+    }
+    let far = Onnx.decode(&one(conv().ints("dilations", &[i64::MAX])));
+    assert!(matches!(far, Err(CodecError::Unsupported { .. })), "{far:?}");
+}
+
+/// As PyTorch writes `scaled_dot_product_attention`: the root of the scale at queries and keys.
+#[test]
+fn attention_of_a_usual_exporter() {
+    let split = |from: &str, perm: &[i64], to: &str| {
+        let four = format!("{to}4");
+        [node("Reshape", &[from, "heads"], &[&four]), node("Transpose", &[&four], &[to]).ints("perm", perm)]
+    };
+    let nodes = [
+        &split("x", &[0, 2, 1, 3], "q")[..],
+        &split("x", &[0, 2, 3, 1], "k"),
+        &split("x", &[0, 2, 1, 3], "v"),
+        &[
+            node("Sqrt", &["size"], &["size_root"]),
+            node("Div", &["one", "size_root"], &["scale"]),
+            node("Sqrt", &["scale"], &["root"]),
+            node("Mul", &["q", "root"], &["q_scaled"]),
+            node("Mul", &["root", "k"], &["k_scaled"]),
+            node("MatMul", &["q_scaled", "k_scaled"], &["scores"]),
+            node("Add", &["scores", "mask"], &["masked"]),
+            node("Softmax", &["masked"], &["weights"]).int("axis", -1),
+            node("MatMul", &["weights", "v"], &["mixed"]),
+            node("Transpose", &["mixed"], &["joined"]).ints("perm", &[0, 2, 1, 3]),
+            node("Reshape", &["joined", "whole"], &["y"]),
+        ],
+    ]
+    .concat();
+    let hidden = f32::NEG_INFINITY;
+    let mask = [0.0, hidden, hidden, 0.0, 0.0, hidden, 0.0, 0.0, 0.0];
+    let constants = vec![
+        float_proto("size", &[], &[2.0]),
+        float_proto("one", &[1], &[1.0]),
+        float_proto("mask", &[1, 1, 3, 3], &mask),
+        integers("heads", &[0, 0, 3, 2]),
+        integers("whole", &[0, 0, 6]),
+    ];
+    let bytes = file(&[batch(), number(3), number(6)], constants, nodes);
+    let found = check(&bytes, Shape::batch(&[3, 6]), |b, x| b.attention(x, x, x, 3, true).unwrap());
+    assert!(found.nodes.iter().any(|node| node.op == Op::Attention { heads: 3, causal: true }));
+    assert!(found.nodes.iter().all(|node| node.op.name() != "softmax"));
 }

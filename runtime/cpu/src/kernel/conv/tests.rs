@@ -33,6 +33,49 @@ fn products(shape: Shape) -> Vec<(usize, usize, usize)> {
     all
 }
 
+fn layer(path: Path, shape: Shape, relu: bool, w: &[f32], bias: &[f32]) -> Arc<Layer> {
+    let mut layer = Layer::default();
+    layer.pack(path, shape, relu, w, bias);
+    Arc::new(layer)
+}
+
+/// y, made by one thread, or by three in blocks.
+fn forward(path: Path, layers: &[Arc<Layer>], x: &[f32], shared: bool, scratch: &mut Scratch) -> Vec<f32> {
+    let last = layers[layers.len() - 1].shape();
+    let mut y = vec![f32::NAN; last.steps * last.outputs];
+    let window = Window::new(path, layers, (x, &mut y), shared, scratch);
+    if shared {
+        std::thread::scope(|scope| (0..3).for_each(|_| drop(scope.spawn(|| window.work()))));
+    } else {
+        window.work();
+    }
+    drop(window);
+    y
+}
+
+#[test]
+fn a_chain_has_the_bits_of_its_layers_one_by_one_however_many_threads_share_it() {
+    for path in Path::all() {
+        for steps in [1, 5, 60, 61] {
+            let sizes = [(7, 20, 3, 1), (20, 65, 2, 4), (65, 4, 4, 30), (4, 17, 5, 1)];
+            let layers = sizes.map(|(features, outputs, taps, dilation)| {
+                let shape = Shape { steps, features, outputs, taps, dilation };
+                let w = numbers(taps * features * outputs, outputs as u32);
+                layer(path, shape, outputs % 2 == 0, &w, &numbers(outputs, 3))
+            });
+            let x = numbers(steps * 7, 1);
+            let mut scratch = Scratch::default();
+            let mut one = x.clone();
+            for layer in &layers {
+                one = forward(path, std::slice::from_ref(layer), &one, false, &mut Scratch::default());
+            }
+            for shared in [false, true, true] {
+                assert_eq!(forward(path, &layers, &x, shared, &mut scratch), one, "{} {steps}", path.isa());
+            }
+        }
+    }
+}
+
 fn shapes() -> Vec<Shape> {
     let mut shapes = Vec::new();
     for (steps, features, outputs) in
@@ -61,17 +104,12 @@ fn the_forward_matches_f64() {
                     }
                 }
             }
-            let (mut panels, mut strip) = (Panels::default(), Strip::default());
-            pack_forward(path, shape, &w, &mut panels);
-            let mut y = vec![f32::NAN; steps * outputs];
-            let finish = Finish { bias: Some(&bias), relu: false };
-            conv1d(path, shape, &x, &panels, finish, &mut y, &mut strip);
+            let mut scratch = Scratch::default();
+            let y = forward(path, &[layer(path, shape, false, &w, &bias)], &x, false, &mut scratch);
             let name = format!("{} {shape:?}", path.isa());
             near(&name, &y, &want, taps * features);
-            // Over the strip's old contents.
-            let mut relu = vec![f32::NAN; steps * outputs];
-            let finish = Finish { bias: Some(&bias), relu: true };
-            conv1d(path, shape, &x, &panels, finish, &mut relu, &mut strip);
+            // In blocks, over the scratch's old contents.
+            let relu = forward(path, &[layer(path, shape, true, &w, &bias)], &x, true, &mut scratch);
             assert!(relu.iter().zip(&y).all(|(r, y)| *r == if *y < 0.0 { 0.0 } else { *y }), "{name}");
         }
     }
@@ -141,10 +179,8 @@ fn a_nan_stays_and_does_not_spread() {
         let shape = Shape { steps: 8, features: 2, outputs: 3, taps: 2, dilation: 2 };
         let (mut x, w) = (numbers(16, 1), numbers(12, 2));
         x[2 * 3] = f32::NAN;
-        let (mut panels, mut strip) = (Panels::default(), Strip::default());
-        pack_forward(path, shape, &w, &mut panels);
-        let mut y = vec![0.0; 24];
-        conv1d(path, shape, &x, &panels, Finish { bias: None, relu: true }, &mut y, &mut strip);
+        let layers = [layer(path, shape, true, &w, &[0.0; 3])];
+        let y = forward(path, &layers, &x, false, &mut Scratch::default());
         for (t, row) in y.chunks(3).enumerate() {
             assert!(row.iter().all(|y| y.is_nan() == (t == 3 || t == 5)), "{} place {t}", path.isa());
         }
