@@ -165,7 +165,7 @@ mod tests {
         let meaning = Meaning::of(&Reading::new(label, output, scale, 0.9, 1.5), true);
         let mut s = "{\"value\":0".to_string();
         meaning.write(&mut s, values);
-        let sure = Uncertainty { confidence: 0.625, low: -1.0, high: 2.5, level: 0.9 };
+        let sure = Uncertainty { confidence: 0.625, low: -1.5, high: 2.5, level: 0.9 };
         write_uncertainty(&mut s, Some(sure), Some(Tally { resolved: 4, covered: 3 }));
         s.push('}');
         serde_json::from_str(&s).unwrap()
@@ -185,7 +185,7 @@ mod tests {
         let interval = &json["interval"];
         assert_eq!(
             (&interval["low"], &interval["high"], &interval["level"]),
-            (&(-1.0).into(), &2.5.into(), &0.9.into())
+            (&(-1.5).into(), &2.5.into(), &0.9.into())
         );
         assert_eq!((&interval["resolved"], &interval["covered"]), (&4.into(), &3.into()));
         let mut s = String::new();
