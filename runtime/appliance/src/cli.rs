@@ -38,8 +38,8 @@ pub enum Command {
     Train(Box<Train>),
     /// Search the hyper-parameters of an architecture on bars, and register the best model.
     Tune(Box<Tune>),
-    /// Judge a registered model on bars against naive and ridge.
-    Evaluate(Evaluate),
+    /// Judge a registered model on held-out bars, or a recipe on walk-forward folds beside all baselines.
+    Evaluate(Box<Evaluate>),
     /// Predict the bar after the last one of a file.
     Predict(Predict),
     /// Which features and steps make a model's predictions, by integrated gradients over a file's bars.
@@ -197,18 +197,119 @@ pub struct Train {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Without MODEL a recipe is judged: on each fold the normaliser, every baseline and the model (once a seed) are fitted on
+what lies before, with purge and embargo, and forecast the test part. Then the evaluation tests itself (--skip-probes
+leaves that out, and then nothing may be promoted) and says whether such a model may be promoted.
+
+  skill       1 - MSE / MSE of naive                    gain MASE, QLIKE   1 - loss / loss of naive
+  IC (ICIR)   correlation within periods, mean (mean / std)   90 % in   labels inside the central 90 % interval
+  p vs model  that the model is no better: Diebold-Mariano with HAC variance, small-sample correction
+  naive       no return, or the volatility of the last h bars   drift   naive and its mean error
+  ewma, har   of volatility: RiskMetrics 1996, Corsi 2009
+
+Examples:
+  alphaplus evaluate btc --bars BTCUSDT-1h.csv.gz
+  alphaplus evaluate --label realised-volatility --horizon 12 --bars BTC_USDT-5m.csv.gz --report btc.html")]
 pub struct Evaluate {
-    /// Model: name, name/version or name@alias.
-    pub model: String,
+    /// A registered model, on held-out bars: name, name/version or name@alias. Without it: a recipe on walk-forward
+    /// folds.
+    pub model: Option<String>,
     #[command(flatten)]
     pub bars: BarFiles,
-    /// Judge only bars from here (RFC 3339). Without it: the test range of the manifest.
+    /// Judge the registered model's recipe, trained anew on walk-forward folds.
+    #[arg(long, requires = "model")]
+    pub walk_forward: bool,
+    #[command(flatten)]
+    pub recipe: EvaluateRecipe,
+    /// Only bars from here (RFC 3339). A registered model's test range is that of its manifest without it.
     #[arg(long)]
     pub from: Option<String>,
     #[arg(long)]
     pub until: Option<String>,
+    /// Write a report with plots into this file (HTML, needs nothing else).
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Print all that was found as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is judged on walk-forward folds, and how.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Walk-forward")]
+pub struct EvaluateRecipe {
+    /// Architecture plugin: a name in plugins.folders or a .wasm file.
+    #[arg(long, default_value = "lstm")]
+    pub architecture: String,
+    /// Feature plugin: a name in plugins.folders or a .wasm file.
+    #[arg(long, default_value = "technical")]
+    pub features: String,
+    /// A hyper-parameter of the architecture: --hyper hidden=64
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub hyper: Vec<String>,
+    /// An option of the feature plugin.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub options: Vec<String>,
+    #[arg(long, value_enum, default_value = "log-return")]
+    pub label: LabelKind,
+    /// How many bars ahead.
+    #[arg(long, default_value_t = 1)]
+    pub horizon: u32,
+    /// Bars in one input window.
+    #[arg(long, default_value_t = 60)]
+    pub window: u32,
+    #[arg(long, default_value_t = 30)]
+    pub epochs: u32,
+    /// Stop after so many epochs without a better validation loss.
+    #[arg(long, default_value_t = 5)]
+    pub patience: u32,
+    /// Samples of a step. Without it: what the architecture's schema says, else 64; so with the two below.
+    #[arg(long)]
+    pub batch: Option<u32>,
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    #[arg(long)]
+    pub weight_decay: Option<f64>,
+    /// Keep labels that span a gap in time (markets that close).
+    #[arg(long)]
+    pub keep_gaps: bool,
+    /// How many settings were tried on these bars, this one included: the more, the better a model must be.
+    #[arg(long, default_value_t = 1)]
+    pub trials: u32,
+    /// Trainings of each fold, with seeds 1, 2, …
+    #[arg(long, default_value_t = 3)]
+    pub seeds: u64,
+    #[arg(long, default_value_t = 4)]
+    pub folds: u32,
+    /// Later folds train on as many bars as the first; otherwise on all before.
+    #[arg(long)]
+    pub sliding: bool,
+    /// Share of the times that all test parts together take.
+    #[arg(long, default_value_t = 0.5)]
+    pub test_share: f64,
+    /// Share of what lies before a test part that early stopping looks at.
+    #[arg(long, default_value_t = 0.15)]
+    pub validation_share: f64,
+    /// Bars left out before each later part, beyond the purge of overlapping labels.
+    #[arg(long, default_value_t = 24)]
+    pub embargo: u32,
+    /// One sample each so many bars; otherwise as many as the horizon, so that labels don't overlap.
+    #[arg(long)]
+    pub stride: Option<u32>,
+    /// Paid on each change of a position, in basis points.
+    #[arg(long, default_value_t = 5.0)]
+    pub fee_bps: f64,
+    /// Ask the gate for a deflated Sharpe ratio of at least this (0.95 is usual).
+    #[arg(long, value_name = "PROBABILITY")]
+    pub deflated_sharpe_min: Option<f64>,
+    /// Don't test the evaluation itself.
+    #[arg(long)]
+    pub skip_probes: bool,
+    /// Where finished folds are kept, so that the same command goes on from them. Otherwise evaluations/ beside
+    /// plugins.cache_folder, removed when it is done.
+    #[arg(long, value_name = "FOLDER")]
+    pub checkpoints: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

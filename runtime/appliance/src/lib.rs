@@ -22,6 +22,7 @@ pub mod predictor;
 pub mod queue;
 pub mod recover;
 pub mod render;
+pub mod report;
 pub mod resolve;
 pub mod runner;
 pub mod server;

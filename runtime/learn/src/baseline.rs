@@ -47,7 +47,7 @@ impl Ridge {
 }
 
 /// The newest row, then the mean of each column over the window.
-fn regressors(dataset: &Dataset, sample: &Sample) -> Vec<f64> {
+pub(crate) fn regressors(dataset: &Dataset, sample: &Sample) -> Vec<f64> {
     let window = dataset.window_of(sample);
     let columns = dataset.columns;
     let mut means = vec![0.0; columns];
@@ -103,7 +103,7 @@ impl Moments {
 }
 
 /// Solves A x = b for a symmetric positive definite A of which the lower triangle is given, row-major.
-fn cholesky_solve(mut a: Vec<f64>, b: &[f64]) -> Option<Vec<f64>> {
+pub(crate) fn cholesky_solve(mut a: Vec<f64>, b: &[f64]) -> Option<Vec<f64>> {
     let n = b.len();
     for i in 0..n {
         for j in 0..=i {

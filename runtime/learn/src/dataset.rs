@@ -96,6 +96,39 @@ impl Dataset {
         &self.streams[stream].rows[bar * self.columns..(bar + 1) * self.columns]
     }
 
+    /// These samples' windows alone, each in rows of its own, so that one can be changed without the others.
+    pub fn of_windows(&self, indices: &[usize]) -> Dataset {
+        let mut rows = Vec::with_capacity(indices.len() * self.window * self.columns);
+        let mut samples = Vec::with_capacity(indices.len());
+        for (place, sample) in indices.iter().map(|&i| &self.samples[i]).enumerate() {
+            rows.extend_from_slice(self.window_of(sample));
+            samples.push(Sample { stream: 0, end: (place + 1) * self.window - 1, ..*sample });
+        }
+        let key = self.streams[0].key.clone();
+        let streams = vec![Stream { key, open_times: Vec::new(), rows }];
+        Dataset { warmup: 0, streams, samples, ..*self }
+    }
+
+    /// Of a dataset made by [`of_windows`](Dataset::of_windows): gives each window the column of another one, and
+    /// returns the column as it was.
+    pub fn exchange_column(&mut self, column: usize, order: &[usize]) -> Vec<f32> {
+        let rows = &mut self.streams[0].rows;
+        let before: Vec<f32> = rows.iter().skip(column).step_by(self.columns).copied().collect();
+        for (place, &from) in order.iter().enumerate() {
+            for step in 0..self.window {
+                rows[(place * self.window + step) * self.columns + column] =
+                    before[from * self.window + step];
+            }
+        }
+        before
+    }
+
+    /// Sets a column of all rows of the first stream.
+    pub fn set_column(&mut self, column: usize, values: &[f32]) {
+        let rows = self.streams[0].rows.iter_mut().skip(column).step_by(self.columns);
+        rows.zip(values).for_each(|(x, value)| *x = *value);
+    }
+
     /// Replaces all rows after the warm-up by their normalised form.
     pub fn normalise(&mut self, normaliser: &Normaliser) {
         for stream in &mut self.streams {

@@ -109,7 +109,7 @@ fn check(forecasts: &Forecasts) -> Result<(), EvaluateError> {
 }
 
 /// The samples of each distinct time.
-fn steps_of(times: &[Timestamp]) -> Vec<std::ops::Range<usize>> {
+pub(crate) fn steps_of(times: &[Timestamp]) -> Vec<std::ops::Range<usize>> {
     let mut start = 0;
     let chunk = |chunk: &[Timestamp]| {
         start += chunk.len();
@@ -186,7 +186,7 @@ fn standardised(values: &[f64]) -> Vec<f64> {
 }
 
 /// From 0; equal values share the mean of their ranks.
-fn ranks(values: &[f64]) -> Vec<f64> {
+pub(crate) fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
     let mut ranks = vec![0.0; values.len()];
@@ -199,7 +199,7 @@ fn ranks(values: &[f64]) -> Vec<f64> {
     ranks
 }
 
-fn side(x: f64, of: f64) -> i8 {
+pub(crate) fn side(x: f64, of: f64) -> i8 {
     i8::from(x > of) - i8::from(x < of)
 }
 

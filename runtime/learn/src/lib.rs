@@ -1,11 +1,13 @@
 //! Datasets, splits, training, tuning, evaluation. Pure but for checkpoints and the journals of studies: devices, file
 //! formats and feature plugins come in as `graph::Executor` and `market::Features`.
 //!
-//! [`fit::prepare`] makes data ready, [`train::train`] trains, [`fit::judge`] judges on the test part, and
+//! [`assess::assess`] judges a recipe on walk-forward folds. [`fit::prepare`] makes data ready, [`train::train`] trains, [`fit::judge`] judges on the test part, and
 //! [`TrainingRecipe::manifest`] writes down all of it. Everything is a function of the recipe, the bars, the plugins
 //! and the executor: the same ones give the same bits.
 
+pub mod assess;
 pub mod baseline;
+pub mod baselines;
 pub mod bootstrap;
 pub mod calibrate;
 pub mod checkpoint;
@@ -16,9 +18,11 @@ pub mod evaluate;
 pub mod explain;
 pub mod fit;
 pub mod label;
+pub mod metrics;
 pub mod normalise;
 pub mod output;
 pub mod predict;
+pub mod probes;
 pub mod progress;
 pub mod random;
 pub mod reading;
@@ -27,6 +31,7 @@ pub mod settings;
 pub mod split;
 pub mod train;
 pub mod tune;
+pub mod walk_forward;
 
 pub use bootstrap::BootstrapSettings;
 pub use evaluate::{Evaluation, Verdict};

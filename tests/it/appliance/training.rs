@@ -70,3 +70,53 @@ fn a_killed_run_goes_on_where_it_was() {
     assert_eq!(rmse.to_bits(), calm.manifest.metrics.model.rmse.to_bits(), "the same as at training");
     assert!(run(&["predict", "calm", "--last", "3"]).lines().count() == 4);
 }
+
+/// The whole command on real bars: every baseline, every probe, the files.
+#[test]
+fn a_recipe_is_evaluated_on_walk_forward_folds() {
+    let s = setup(&ModelSpec::default());
+    let report = s.folder.path().join("report.html");
+    let evaluate = |extra: &[&str]| {
+        let mut command = s.command();
+        command.args([
+            "evaluate",
+            "--symbol",
+            "BTCUSDT",
+            "--label",
+            "realised-volatility",
+            "--horizon",
+            "12",
+        ]);
+        command.args([
+            "--features",
+            "features",
+            "--window",
+            "8",
+            "--hyper",
+            "hidden=4",
+            "--epochs",
+            "2",
+            "--seeds",
+            "1",
+        ]);
+        command.args(extra).arg("--bars").arg(root().join("tests/data/bars/BTCUSDT-1h.csv.gz"));
+        command.output().unwrap()
+    };
+    let output = evaluate(&["--folds", "2", "--stride", "4", "--json", "--report", report.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<&str> =
+        json["table"]["rows"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["naive", "drift", "ridge", "trees", "ewma", "har", "dlinear", "model"]);
+    let probes = json["probes"].as_array().unwrap();
+    assert_eq!(probes.len(), 5);
+    for name in ["future", "planted leak", "label shuffle", "random walk"] {
+        let probe = probes.iter().find(|p| p["name"] == name).unwrap();
+        assert_eq!(probe["passed"], true, "{probe}");
+    }
+    let html = std::fs::read_to_string(&report).unwrap();
+    assert!(html.starts_with("<!doctype html>") && html.contains("Calibration") && !html.contains("NaN"));
+    let refused = evaluate(&["--folds", "0"]);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && text.contains("folds"), "{text}");
+}

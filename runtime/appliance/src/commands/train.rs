@@ -27,13 +27,13 @@ use crate::config::Settings;
 use crate::load::{Parts, json_object, pairs};
 
 /// The difference between devices that is accepted at load, in normalised units.
-const DEVICE_TOLERANCE: f64 = 1e-4;
+pub const DEVICE_TOLERANCE: f64 = 1e-4;
 /// Features are clipped at so many deviations.
-const CLIP: f64 = 10.0;
+pub const CLIP: f64 = 10.0;
 /// Of architectures that say nothing of their training.
-const BATCH: u32 = 64;
-const LEARNING_RATE: f64 = 1e-3;
-const WEIGHT_DECAY: f64 = 1e-2;
+pub(super) const BATCH: u32 = 64;
+pub(super) const LEARNING_RATE: f64 = 1e-3;
+pub(super) const WEIGHT_DECAY: f64 = 1e-2;
 
 pub fn run(settings: &Settings, args: &Train) -> Result<(), String> {
     let parts = Parts::new(settings)?;

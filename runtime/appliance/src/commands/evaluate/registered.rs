@@ -1,18 +1,18 @@
-//! `alphaplus evaluate`: a registered model on bars, beside naive and ridge.
+//! A registered model on held-out bars, beside naive and ridge.
 
 use learn::fit;
 use learn::recipe::TrainingRecipe;
 use learn::split::Cut;
 use market::{Bar, Timestamp};
 
-use super::bars::read;
+use super::super::bars::read;
 use crate::cli::Evaluate;
 use crate::config::Settings;
 use crate::load::Parts;
 
-pub fn run(settings: &Settings, args: &Evaluate) -> Result<(), String> {
+pub fn run(settings: &Settings, args: &Evaluate, model: &str) -> Result<(), String> {
     let parts = Parts::new(settings)?;
-    let folder = parts.model(&args.model)?;
+    let folder = parts.model(model)?;
     let streams = read(&args.bars, None, None, !args.json)?;
     let mut recipe = TrainingRecipe::from_manifest(&folder.manifest).map_err(|e| e.to_string())?;
     // Other bars than those of the training are what it is for; the split keeps the training part apart.
