@@ -112,7 +112,10 @@ fn sees_a_kill(command: &mut Command) {
     let mut child = command.arg(&path).args(["A", "1h", "test/1"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let first = lines.next().unwrap();
-    assert!(first.starts_with(&format!("1 {seq} ")) && first.ends_with(" log_return"), "{first}");
+    assert!(
+        first.starts_with(&format!("1 {seq} ")) && first.ends_with(" log_return nan nan nan nan"),
+        "{first}"
+    );
     server.kill();
     let killed = Instant::now();
     assert_eq!(lines.last().as_deref(), Some("dead"));

@@ -68,7 +68,11 @@ fn a_killed_run_goes_on_where_it_was() {
     let json: serde_json::Value = serde_json::from_str(&judged).unwrap();
     let rmse = json["metrics"]["model"]["rmse"].as_f64().unwrap();
     assert_eq!(rmse.to_bits(), calm.manifest.metrics.model.rmse.to_bits(), "the same as at training");
-    assert!(run(&["predict", "calm", "--last", "3"]).lines().count() == 4);
+    // What is predicted, what the confidence means, and a line for each bar.
+    let text = run(&["predict", "calm", "--last", "3"]);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() == 5 && lines[1].starts_with("confidence: the probability that"), "{text}");
+    assert!(lines[2..].iter().all(|line| line.starts_with("BTCUSDT 1h ")), "{text}");
 }
 
 /// The whole command on real bars: every baseline, every probe, the files.
