@@ -320,7 +320,11 @@ impl fmt::Display for LoadError {
                 write!(f, "model '{name}' has {wanted}; there are {have:?}")
             }
             LoadError::NoAlias { name, alias, have } => {
-                write!(f, "model '{name}' has no alias '{alias}'; there are {have:?}")
+                let have = if have.is_empty() { "none".into() } else { have.join(", ") };
+                write!(
+                    f,
+                    "model '{name}' has no alias '{alias}' (it has {have}): 'alphaplus models alias {name} {alias} VERSION' sets it"
+                )
             }
             LoadError::History(e) => write!(f, "{e}"),
             LoadError::Link { path } => {
