@@ -85,3 +85,28 @@ fn it_explains_itself() {
     let coarse: serde_json::Value = serde_json::from_str(&explain(&["--json", "--points", "1"])).unwrap();
     assert!(coarse["importance"]["residual"].as_f64().unwrap() > of("residual"));
 }
+
+/// A bar costs one step of it, not a window: what was trained has other weights than what tests make up.
+#[test]
+fn it_slides() {
+    let mut s = super::harness::setup(&super::harness::ModelSpec::default());
+    let quoted = |path: &str| format!("{:?}", root().join(path).display().to_string());
+    s.set("models.folder", &quoted("models"));
+    s.set("plugins.folders", &format!("[{}]", quoted("plugins/dist")));
+    s.set("deployments", &format!("[{{model={MODEL:?},symbols=[\"*\"],timeframe=\"1h\"}}]"));
+    let server = s.serve();
+    let mut c = server.client();
+    let manifest = shipped();
+    let need = manifest.features.warmup as u64 + u64::from(manifest.input.window);
+    super::harness::warm(&mut c, "A", need as usize);
+    let sliding = |text: &str| {
+        let line = text.lines().find(|l| l.starts_with("alphaplus_windows_total{window=\"sliding\"}"));
+        line.and_then(|l| l.split(' ').nth(1)?.parse::<u64>().ok()).unwrap_or(0)
+    };
+    for n in need..need + 20 {
+        assert_eq!(c.post("/v1/bars", &super::harness::bar("A", n)).unwrap().status, 200);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let text = c.get("/metrics").unwrap().body;
+    assert!(sliding(&text) > 0, "{text}");
+}

@@ -49,16 +49,16 @@ impl Kernel for MatMul {
         if !self.shared && self.lead > 1 {
             return self.run_each(a, b, y);
         }
-        let start = if self.bias { Start::Bias(inputs[2]) } else { Start::Zero };
+        let bias = if self.bias { Some(inputs[2]) } else { None };
         if let Some(fixed) = &self.fixed {
-            return self.run_shared(a, fixed, start, y);
+            return self.run_shared(a, fixed, bias, y);
         }
         if self.transpose_a && !self.transpose_b && self.flat && !self.bias {
             return self.run_transposed(a, b, y);
         }
         let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
         packed.pack(self.path, self.depth, self.columns, b, self.right_strides());
-        self.run_shared(a, &packed, start, y);
+        self.run_shared(a, &packed, bias, y);
     }
 }
 
@@ -75,8 +75,9 @@ impl MatMul {
         self.lead * self.rows * self.columns * self.depth >= PARALLEL_MIN
     }
 
-    /// One right factor: all leading axes are rows, but for a transposed left factor.
-    fn run_shared(&self, a: &[f32], right: &Panels, start: Start<'_>, y: &mut [f32]) {
+    /// One right factor: all leading axes are rows, but for a transposed left factor. The bias comes last, as where
+    /// it is a node of its own: a row that slides gives the same bits.
+    fn run_shared(&self, a: &[f32], right: &Panels, bias: Option<&[f32]>, y: &mut [f32]) {
         let (lead, rows) = if self.transpose_a { (self.lead, self.rows) } else { (1, self.lead * self.rows) };
         let size = rows * self.depth;
         let task_rows = if self.worth_sharing() { TASK_ROWS } else { rows };
@@ -91,7 +92,10 @@ impl MatMul {
             self.spare.with(|(_, scratch)| {
                 let count = y.len() / self.columns;
                 let left = self.left(&a[matrix * size..(matrix + 1) * size], rows, first, count);
-                gemm(self.path, left, right, y, self.columns, start, scratch);
+                gemm(self.path, left, right, y, self.columns, Start::Zero, scratch);
+                for row in y.chunks_exact_mut(self.columns) {
+                    row.iter_mut().zip(bias.unwrap_or_default()).for_each(|(y, b)| *y += b);
+                }
             });
         });
     }

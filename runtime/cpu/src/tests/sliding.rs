@@ -36,6 +36,8 @@ pub(super) fn stack(cells: &[(Cell, usize)], steps: usize, features: usize) -> G
     }
     let head = b.state("head", Shape::fixed(&[width, 2]), Initial::Glorot, true).unwrap();
     let y = b.matmul(x, head, false, false).unwrap();
+    let bias = b.state("head.b", Shape::fixed(&[2]), Initial::Constant(0.3), true).unwrap();
+    let y = b.add(y, bias).unwrap();
     b.output("prediction", y).unwrap();
     b.finish().unwrap()
 }
