@@ -13,7 +13,7 @@ static void print(const alphaplus_snapshot *now) {
            now->valid_until_ns, now->made_at_ns, now->open_time_ns, now->close_time_ns);
     printf(" %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %s", now->horizon_bars, now->have,
            now->need, now->revision, now->flags, now->cause, now->label[0] ? now->label : "-");
-    printf(" %.17g %.17g %.17g %.17g\n", now->confidence, now->low, now->high, now->level);
+    printf(" %" PRIu64 " %.17g %.17g %.17g %.17g\n", now->model_version, now->confidence, now->low, now->high, now->level);
 }
 
 int main(int count, char **arguments) {

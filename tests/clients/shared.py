@@ -23,8 +23,8 @@ with Reader(path) as reader:
                 continue
             if now.seq != seen:
                 seen = now.seq
-                fields = now[:2] + (f"{now.value:.17g}",) + now[4:14] + (now.label or "-",)
-                fields += tuple(f"{x:.17g}" for x in now[15:])
+                fields = now[:2] + (f"{now.value:.17g}",) + now[4:14] + (now.label or "-", now.model_version)
+                fields += tuple(f"{x:.17g}" for x in now[16:])
                 print(*fields, flush=True)
     except Closed:
         print("closed")

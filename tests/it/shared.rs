@@ -30,6 +30,7 @@ fn nth(n: u64) -> Snapshot {
         flags: n & (flag::PROVISIONAL | flag::RECOVERED | flag::REVISED),
         cause: [Cause::None, Cause::Plugin, Cause::NotFinite][n as usize % 3],
         label: Label::new(["log_return", "realised_volatility", "", "x"][n as usize % 4]).unwrap(),
+        model_version: n ^ 0x55,
         uncertainty: (!n.is_multiple_of(3)).then(|| Uncertainty {
             confidence: n as f64 * 0.25,
             low: -(n as f64),
@@ -47,7 +48,7 @@ fn line(s: &Snapshot) -> String {
         None => "nan nan nan nan".into(),
     };
     format!(
-        "{} {} {} {} {} {} {} {} {} {} {} {} {} {label} {sure}",
+        "{} {} {} {} {} {} {} {} {} {} {} {} {} {label} {} {sure}",
         s.state as u64,
         s.seq,
         s.value,
@@ -60,7 +61,8 @@ fn line(s: &Snapshot) -> String {
         s.need,
         s.revision,
         s.flags,
-        s.cause as u64
+        s.cause as u64,
+        s.model_version
     )
 }
 

@@ -510,7 +510,7 @@ Examples:
   alphaplus models import net.onnx --name net --features technical --window 60 --timeframe 1h \\
       --label realised-volatility --horizon 12 --normaliser net-normaliser.json
 
-A running appliance reads aliases when it starts: restart it after a change.")]
+A running appliance follows its aliases within models.check_ms, without a stall or a restart.")]
 pub enum Models {
     /// All models and versions, and the aliases that point at them.
     #[command(visible_alias = "ls")]

@@ -14,6 +14,8 @@ use market::{Symbol, Timeframe};
 use registry::{Reference, Which};
 use serde::{Deserialize, Serialize};
 
+use crate::deployment::{Seat, Split};
+
 /// The settings as written.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -138,6 +140,7 @@ pub struct Plugins {
 #[serde(deny_unknown_fields, default)]
 pub struct Models {
     pub folder: PathBuf,
+    pub check_ms: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -177,6 +180,19 @@ pub struct Deployment {
     pub version: u64,
     pub symbols: Vec<String>,
     pub timeframe: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenger: Option<Challenger>,
+}
+
+/// A second model for the streams of a deployment.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Challenger {
+    pub model: String,
+    #[serde(default)]
+    pub share: f64,
+    #[serde(default)]
+    pub symbols: Vec<String>,
 }
 
 impl Default for Server {
@@ -269,7 +285,7 @@ impl Default for Plugins {
 
 impl Default for Models {
     fn default() -> Self {
-        Models { folder: "models".into() }
+        Models { folder: "models".into(), check_ms: 1_000 }
     }
 }
 
@@ -307,26 +323,33 @@ pub struct Settings {
     pub deployments: Vec<CheckedDeployment>,
 }
 
+/// A row of the deployment table.
 #[derive(Clone, Debug)]
 pub struct CheckedDeployment {
-    pub model: String,
-    /// `None`: the newest.
-    pub version: Option<u64>,
+    pub model: Reference,
     /// `None`: every symbol.
     pub symbols: Option<Vec<Symbol>>,
     pub timeframe: Timeframe,
+    /// A second model, and the streams that it answers for.
+    pub challenger: Option<(Reference, Split)>,
 }
 
 impl CheckedDeployment {
-    /// The version that is meant.
-    pub fn reference(&self) -> Reference {
-        // `check` has read it.
-        let plain = || Reference { name: self.model.clone(), which: Which::Latest };
-        let reference = Reference::parse(&self.model).unwrap_or_else(|_| plain());
-        match self.version.map(u32::try_from) {
-            Some(Ok(number)) => Reference { which: Which::Number(number), ..reference },
-            Some(Err(_)) | None => reference,
-        }
+    /// The row's models and their places, its own first.
+    pub fn seats(&self, row: usize) -> Vec<(Reference, Seat)> {
+        let seat = |reference: &Reference, challenger: Option<Split>| {
+            let seat = Seat {
+                reference: reference.to_string().into(),
+                symbols: self.symbols.clone(),
+                timeframe: self.timeframe,
+                row: u32::try_from(row).unwrap_or(u32::MAX),
+                challenger,
+            };
+            (reference.clone(), seat)
+        };
+        let challenger =
+            self.challenger.iter().map(|(reference, split)| seat(reference, Some(split.clone())));
+        std::iter::once(seat(&self.model, None)).chain(challenger).collect()
     }
 }
 
@@ -427,7 +450,7 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         }
     };
     let l = &raw.server.limits;
-    let ranges: [(&str, u64, u64, u64); 26] = [
+    let ranges: [(&str, u64, u64, u64); 27] = [
         ("server.threads", raw.server.threads as u64, 1, 64),
         ("server.spin_us", raw.server.spin_us, 0, 1_000_000),
         ("server.limits.body_bytes_max", l.body_bytes_max as u64, 1024, 1 << 30),
@@ -453,6 +476,7 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         ("plugins.bar_deadline_ms", raw.plugins.bar_deadline_ms, 1, 60_000),
         ("plugins.batch_deadline_ms", raw.plugins.batch_deadline_ms, 1, 600_000),
         ("plugins.memory_bytes_max", raw.plugins.memory_bytes_max as u64, 1 << 16, 1 << 32),
+        ("models.check_ms", raw.models.check_ms, 0, 3_600_000),
         ("plugins.failures_max", raw.plugins.failures_max as u64, 1, 1_000),
     ];
     for (key, value, low, high) in ranges {
@@ -565,22 +589,16 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
                 return refuse(format!("{at}.version is {}: no model has so many versions", d.version));
             }
         }
-        let meets = |other: &CheckedDeployment| {
-            let shared = match (&other.symbols, &symbols) {
-                (Some(a), Some(b)) => a.iter().any(|s| b.contains(s)),
-                _ => true,
-            };
-            shared && names_again(other, &reference) && other.timeframe == timeframe
-        };
-        if deployments.iter().any(meets) {
-            return refuse(format!("{at}: model {} is deployed twice for the same symbols", d.model));
+        let challenger = d.challenger.as_ref().map(|c| challenger(c, &at)).transpose()?;
+        let checked = CheckedDeployment { model: reference, symbols, timeframe, challenger };
+        let rows = deployments.iter().chain([&checked]);
+        let seats: Vec<_> = rows.enumerate().flat_map(|(row, d)| d.seats(row)).collect();
+        for (i, (reference, seat)) in seats.iter().enumerate() {
+            if seats[..i].iter().any(|(r, s)| names_again(r, reference) && s.meets(seat)) {
+                return refuse(format!("{at}: model {reference} is deployed twice for the same symbols"));
+            }
         }
-        deployments.push(CheckedDeployment {
-            model: d.model.clone(),
-            version: (d.version != 0).then_some(d.version),
-            symbols,
-            timeframe,
-        });
+        deployments.push(checked);
     }
     let path = |text: &str| (!text.is_empty()).then(|| base.join(text));
     let mode = &raw.server.shared_memory_mode;
@@ -606,11 +624,21 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
     })
 }
 
+fn challenger(raw: &Challenger, at: &str) -> Result<(Reference, Split), ConfigError> {
+    let at = format!("{at}.challenger");
+    let model = Reference::parse(&raw.model).map_err(|e| ConfigError(format!("{at}.model: {e}")))?;
+    if !(0.0..=1.0).contains(&raw.share) {
+        return refuse(format!("{at}.share is {}: it must be between 0 and 1", raw.share));
+    }
+    let symbols: Result<Vec<_>, _> = raw.symbols.iter().map(|s| Symbol::new(s)).collect();
+    let symbols = symbols.map_err(|e| ConfigError(format!("{at}.symbols: {e}")))?;
+    Ok((model, Split { share: raw.share, symbols }))
+}
+
 /// The same name, or the same alias or version of it. Two of its versions may serve beside each other.
-fn names_again(other: &CheckedDeployment, reference: &Reference) -> bool {
-    let other = other.reference();
+fn names_again(one: &Reference, other: &Reference) -> bool {
     let plain = |r: &Reference| r.which == Which::Latest;
-    other.name == reference.name && (other.which == reference.which || plain(&other) || plain(reference))
+    one.name == other.name && (one.which == other.which || plain(one) || plain(other))
 }
 
 pub fn is_loopback(ip: IpAddr) -> bool {

@@ -17,7 +17,7 @@ pub fn slide(deployment: &mut Deployment, place: &mut Option<Place>, live: &Live
     match slides.newest(place.as_mut()?, live) {
         Ok(outputs) => outputs.map(<[f32]>::to_vec),
         Err(error) => {
-            tracing::error!(model = %deployment.model, %error, "the sliding plan failed");
+            tracing::error!(model = %deployment.about.model, %error, "the sliding plan failed");
             None
         }
     }
@@ -70,7 +70,7 @@ pub fn feed(
         });
         match again {
             Ok((fed, snapshots)) => {
-                tracing::warn!(model = %deployment.model, %error, "the plugin was rebuilt and its window replayed");
+                tracing::warn!(model = %deployment.about.model, %error, "the plugin was rebuilt and its window replayed");
                 return (Ok(Some(fed)), snapshots);
             }
             Err(e) => error = e,

@@ -45,6 +45,32 @@ impl History {
         Ok(if back == 0 { Change::Newest } else { Change::Older(self.count - 1 - back) })
     }
 
+    /// Holds these as well from now on: they lie before those that it holds, rising in time.
+    pub fn deepen(&mut self, older: Vec<Bar>) {
+        if older.is_empty() {
+            return;
+        }
+        let capacity = self.series.capacity().max(self.series.len() + older.len());
+        self.resize(capacity, older);
+    }
+
+    /// Holds up to `capacity` bars from now on, where that is more.
+    pub fn grow(&mut self, capacity: usize) {
+        if capacity > self.series.capacity() {
+            self.resize(capacity, Vec::new());
+        }
+    }
+
+    fn resize(&mut self, capacity: usize, older: Vec<Bar>) {
+        let mut series = Series::new(self.series.key().clone(), capacity);
+        for bar in older.into_iter().chain(self.series.bars().cloned()) {
+            if let Err(error) = series.accept(bar) {
+                tracing::warn!(%error, "a bar of the past no longer fits its stream");
+            }
+        }
+        self.series = series;
+    }
+
     pub fn newest(&self) -> Option<&Bar> {
         self.series.newest()
     }

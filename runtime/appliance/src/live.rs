@@ -116,6 +116,19 @@ impl Live {
         }
     }
 
+    /// Gives the stream back, and its state for [`take_over`](Live::take_over).
+    pub fn hand_over(&mut self, features: &mut dyn Features) -> Result<Vec<u8>, FeatureError> {
+        let state = features.snapshot(self.stream(features)?)?;
+        self.close(features);
+        Ok(state)
+    }
+
+    /// Goes on in another instance of the same plugin.
+    pub fn take_over(&mut self, features: &mut dyn Features, state: &[u8]) -> Result<(), FeatureError> {
+        self.stream = Some(features.restore(state)?);
+        Ok(())
+    }
+
     pub fn is_open(&self) -> bool {
         self.stream.is_some()
     }

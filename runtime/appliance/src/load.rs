@@ -7,22 +7,19 @@ use std::time::Duration;
 use cpu::Cpu;
 use graph::{Executor, Foreign, Graph, GraphCodec};
 use learn::normalise::Normaliser;
-use learn::reading::Reading;
 use market::Features;
 use market::series::Window;
 use onnx::Onnx;
-use onnx::about::About;
+use onnx::about;
 use plugin::{Component, FeaturePlugin, Host, HostOptions, LogLevel, PluginLimits, PluginLog};
-use registry::{Manifest, ModelFolder, Reference, Registry, Runs, Sliding, sha256_hex};
+use registry::{LoadError, Manifest, ModelFolder, Reference, Registry, Runs, Sliding, Version, sha256_hex};
 use serde_json::{Map, Value};
 use store::ModelName;
 
-use crate::config::{CheckedDeployment, Settings};
-use crate::deployment::{Deployment, Health};
+use crate::config::Settings;
+use crate::deployment::{About, Deployment, Health, Seat};
 use crate::foreign::Binding;
 use crate::precision;
-use crate::render::Meaning;
-use crate::resolve::Terms;
 use crate::runner::{Runner, RunnerError};
 
 /// What plugins log goes to the appliance's log.
@@ -110,7 +107,7 @@ impl Parts {
         let (window, columns) = (manifest.input.window as usize, manifest.input.features as usize);
         let text = |e: RunnerError| e.to_string();
         if let Some(foreign) = manifest.foreign.as_ref().filter(|f| f.runs == Runs::Tract) {
-            let about = About::read(&folder.onnx).map_err(|e| e.to_string())?;
+            let about = about::About::read(&folder.onnx).map_err(|e| e.to_string())?;
             let binding = Binding::find(&about, Some(&foreign.output), window, columns)?;
             let dims = binding.dims();
             let model = Foreign {
@@ -186,32 +183,21 @@ impl Parts {
         precision::error(&self.cpu, &narrow, graph, &windows).map_err(|e| e.to_string())
     }
 
-    /// A model in service.
-    pub fn deployment(
-        &self,
-        settings: &Settings,
-        wanted: &CheckedDeployment,
-        places: usize,
-    ) -> Result<Deployment, String> {
-        let folder = self.registry.load_reference(&wanted.reference()).map_err(|e| e.to_string())?;
-        self.serve(settings, folder, wanted, places)
-    }
-
-    /// `places`: how many streams may slide.
+    /// A model in service, of which up to `places` streams may slide.
     pub fn serve(
         &self,
         settings: &Settings,
-        folder: ModelFolder,
-        wanted: &CheckedDeployment,
+        folder: &ModelFolder,
+        seat: Seat,
         places: usize,
     ) -> Result<Deployment, String> {
         let manifest = &folder.manifest;
         let model = format!("{}/{}", manifest.name, manifest.version);
         let at = |e: String| format!("model {model}: {e}");
-        if manifest.data.timeframe != wanted.timeframe.to_string() {
+        if manifest.data.timeframe != seat.timeframe.to_string() {
             return Err(at(format!(
                 "it was trained on {} bars and is deployed for {}: change deployments.timeframe",
-                manifest.data.timeframe, wanted.timeframe
+                manifest.data.timeframe, seat.timeframe
             )));
         }
         let features = self.features(settings, manifest).map_err(at)?;
@@ -219,35 +205,29 @@ impl Parts {
         if manifest.serving.sliding != Sliding::Exact {
             return Err(at("it was trained to carry its state on, and only exact windows are served".into()));
         }
-        let runner = self.runner(&folder, places).map_err(at)?;
+        let runner = self.runner(folder, places).map_err(at)?;
         let p = &settings.raw.plugins;
-        let name = ModelName { name: manifest.name.clone(), version: manifest.version.to_string() };
-        let digest = digest_bytes(&folder.digest).ok_or_else(|| at("its digest is not one".into()))?;
-        let reading = Reading::from_manifest(manifest);
-        let meaning = Meaning::of(&reading, manifest.calibration.is_some());
-        let terms = Terms { model: name.clone(), digest, reading, calibration: manifest.calibration.clone() };
         Ok(Deployment {
-            model: model.as_str().into(),
-            reference: wanted.reference().to_string().into(),
-            name,
-            digest,
+            about: About::of(folder).ok_or_else(|| at("its digest is not one".into()))?.into(),
+            seat: seat.into(),
+            leaving: false,
             features_digest: digest_bytes(&manifest.features.digest)
                 .ok_or_else(|| at("a digest is not one".into()))?,
-            symbols: wanted.symbols.clone(),
-            timeframe: wanted.timeframe,
-            label: manifest.label.kind.name().into(),
-            horizon_bars: manifest.label.horizon_bars,
             window,
             columns,
             empty_window: Window::new(window, columns).map_err(|e| at(e.to_string()))?,
             normaliser: Normaliser::from_manifest(&manifest.normaliser),
-            terms: terms.into(),
-            meaning: meaning.into(),
             runner,
             features: Box::new(features),
             epoch: 0,
             health: Health::new(p.failures_max, Duration::from_secs(p.failure_window_s)),
         })
+    }
+
+    /// What is said of a model that predicted once; `None` where the registry no longer has those weights.
+    pub fn about(&self, name: &ModelName, digest: &[u8; 32]) -> Option<Arc<About>> {
+        let folder = self.registry.load(&name.name, Version::Number(name.version.parse().ok()?)).ok()?;
+        About::of(&folder).filter(|about| about.terms.digest == *digest).map(Arc::new)
     }
 }
 
@@ -322,21 +302,34 @@ pub fn digest_bytes(hex: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// Every deployment of the settings, of each up to `places` streams sliding; the first mistake stops.
+/// Every model of the deployment table, of each up to `places` streams sliding; the first mistake stops. A challenger's
+/// alias may be still to come.
 pub fn deployments(parts: &Parts, settings: &Settings, places: usize) -> Result<Vec<Deployment>, String> {
     let mut deployments: Vec<Deployment> = Vec::with_capacity(settings.deployments.len());
-    for wanted in &settings.deployments {
-        let deployment = parts.deployment(settings, wanted, places)?;
-        // Two aliases may have come to point at one version.
-        if let Some(index) = deployments.iter().position(|other| other.clashes(&deployment)) {
-            return Err(format!(
-                "{} and {} both lead to {} for the same symbols: deploy one of them, or move an alias",
-                settings.deployments[index].reference(),
-                wanted.reference(),
-                deployment.model
-            ));
+    for (row, wanted) in settings.deployments.iter().enumerate() {
+        for (reference, seat) in wanted.seats(row) {
+            let folder = match parts.registry.load_reference(&reference) {
+                Ok(folder) => folder,
+                Err(error @ LoadError::NoAlias { .. }) if seat.challenger.is_some() => {
+                    tracing::info!(%error, "no challenger yet");
+                    continue;
+                }
+                Err(error) => return Err(error.to_string()),
+            };
+            let deployment = parts.serve(settings, &folder, seat, places)?;
+            // Two aliases may have come to point at one version.
+            if let Some(other) = deployments.iter().find(|other| other.clashes(&deployment)) {
+                if deployment.seat.challenger.is_some() {
+                    tracing::info!(model = %deployment.about.model, "the challenger is the champion");
+                    continue;
+                }
+                return Err(format!(
+                    "{} and {} both lead to {} for the same symbols: deploy one of them, or move an alias",
+                    other.seat.reference, reference, deployment.about.model
+                ));
+            }
+            deployments.push(deployment);
         }
-        deployments.push(deployment);
     }
     Ok(deployments)
 }

@@ -76,6 +76,7 @@ pub struct Metrics {
     registry: Registry,
     pub bars: Family<Outcome, Counter>,
     pub requests: Family<Route, Counter>,
+    swaps: Family<Outcome, Counter>,
     pub predictions: Family<Device, Counter>,
     /// Windows computed as one step of a sliding one, and whole.
     pub sliding: Counter,
@@ -107,6 +108,12 @@ impl Default for Metrics {
         r.register("bars", "Bars received, by what became of them", bars.clone());
         let requests = Family::default();
         r.register("http_requests", "Requests answered", requests.clone());
+        let swaps = Family::default();
+        r.register(
+            "model_swaps",
+            "Models that came, went or changed places while the appliance ran",
+            swaps.clone(),
+        );
         let predictions = Family::default();
         r.register("predictions", "Predictions made", predictions.clone());
         let windows = Family::<Computed, Counter>::default();
@@ -152,6 +159,7 @@ impl Default for Metrics {
             registry,
             bars,
             requests,
+            swaps,
             poll,
             predictions,
             sliding,
@@ -187,6 +195,11 @@ impl Metrics {
             add(&self.intervals, true);
             add(&self.covered, covered);
         }
+    }
+
+    /// A model that came, went or changed places while the appliance ran, or failed to.
+    pub fn swapped(&self, outcome: &'static str) {
+        self.swaps.get_or_create(&Outcome { outcome }).inc();
     }
 
     /// A request that was answered.

@@ -12,21 +12,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use market::{Bar, FeatureError, StreamKey, Timestamp};
-use store::{BarRecord, PredictionRecord, Realised, RealisedRecord, Record, SnapshotRecord, Spool};
+use slab::Slab;
+use store::{
+    BarRecord, ModelName, PredictionRecord, Realised, RealisedRecord, Record, SnapshotRecord, Spool,
+};
 
 use crate::config::DurabilityMode;
-use crate::deployment::Deployment;
+use crate::deployment::{About, Deployment, HIDDEN, Seat};
 use crate::feed::{feed, slide};
 use crate::history::{self, Change, History};
 use crate::ingest::Incoming;
 use crate::live::{Fed, Live, Snapshot};
 use crate::metrics::{Device, Failure, Metrics, Resolved};
 use crate::outcomes::result_name;
-use crate::queue::{BarReceiver, Job, Outcome, StepFailed};
+use crate::queue::{BarReceiver, Job, Outcome, StepFailed, Work};
 use crate::render::Shown;
 use crate::resolve::{Close, Resolver, Tally};
-use crate::slide::Place;
-use crate::visible::{Answer, Made, Visible};
+use crate::stream::{Served, Stream};
+use crate::visible::{Answer, Made, Shows, Visible};
 
 /// Bars of one step; more wait for the next.
 const STEP_BARS_MAX: usize = 8192;
@@ -52,52 +55,11 @@ pub struct PipelineOptions {
     pub history: Duration,
 }
 
-/// A stream and its state under each model that covers it.
-pub struct Stream {
-    pub history: History,
-    /// Of the bars held, in the spool.
-    pub positions: VecDeque<u64>,
-    /// Whether it waits in [`Pipeline::unprepared`].
-    pub unprepared: bool,
-    pub served: Vec<Served>,
-    /// Bars that the resolvers haven't seen yet.
-    pub unresolved: Vec<Close>,
-}
-
-/// A stream under one model.
-pub struct Served {
-    /// The deployment's index.
-    pub deployment: usize,
-    /// The instance that the extractor's state lives in.
-    pub epoch: u64,
-    pub live: Live,
-    pub place: Option<Place>,
-    pub resolver: Resolver,
-}
-
-impl Stream {
-    /// The outcomes of what fell due with the bars that the resolvers haven't seen.
-    fn resolve(&mut self, key: &StreamKey, written_at: Timestamp, records: &mut Vec<RealisedRecord>) {
-        if self.unresolved.is_empty() {
-            return;
-        }
-        for served in &mut self.served {
-            self.unresolved.iter().for_each(|&close| served.resolver.bar(close));
-            served.resolver.resolve(key, Timestamp(i64::MAX), written_at, records);
-        }
-        self.unresolved.clear();
-    }
-
-    pub fn note_position(&mut self, position: u64) {
-        if self.positions.len() >= self.history.series.len() {
-            self.positions.pop_front();
-        }
-        self.positions.push_back(position);
-    }
-}
-
 pub struct Pipeline {
-    pub deployments: Vec<Deployment>,
+    /// Under numbers that stay while others come and go.
+    pub deployments: Slab<Deployment>,
+    /// What is to say of every model that predicted what the spool still holds.
+    pub known: HashMap<ModelName, Arc<About>>,
     pub streams: HashMap<StreamKey, Stream>,
     pub spool: Spool,
     pub visible: Arc<Visible>,
@@ -124,9 +86,6 @@ enum BarResult {
     Quarantined,
 }
 
-/// What polls of a stream and a model get from now on.
-pub type Shows = (StreamKey, Arc<str>, Answer);
-
 /// One accepted bar on its way through a step.
 struct Step<'a> {
     incoming: &'a Incoming,
@@ -138,11 +97,14 @@ struct Step<'a> {
 
 impl Pipeline {
     /// Runs until every sender is gone.
-    pub fn run(mut self, receiver: &BarReceiver) -> Result<(), StepFailed> {
+    pub fn run(mut self, mut receiver: BarReceiver) -> Result<(), StepFailed> {
         let mut retained = Instant::now();
         self.prepare(|| receiver.is_idle());
-        while let Some(jobs) = receiver.take(STEP_BARS_MAX) {
-            self.jobs(jobs)?;
+        while let Some(work) = receiver.take(STEP_BARS_MAX) {
+            match work {
+                Work::Bars(jobs) => self.jobs(jobs)?,
+                Work::Order(order) => order(&mut self),
+            }
             self.prepare(|| receiver.is_idle());
             if retained.elapsed() > RETAIN_INTERVAL {
                 self.retain();
@@ -259,7 +221,8 @@ impl Pipeline {
     pub fn step(&mut self, bars: &[&Incoming]) -> Result<(Vec<Outcome>, u64), StepFailed> {
         let started = Instant::now();
         let received_at = Timestamp::now();
-        let mut windows: Vec<Vec<f32>> = vec![Vec::new(); self.deployments.len()];
+        let numbers = self.deployments.iter().map(|(index, _)| index + 1).max().unwrap_or(0);
+        let mut windows: Vec<Vec<f32>> = vec![Vec::new(); numbers];
         let mut steps: Vec<Step> = Vec::with_capacity(bars.len());
         let mut outcomes = Vec::with_capacity(bars.len());
         let mut seen = HashSet::new();
@@ -385,7 +348,7 @@ impl Pipeline {
             return Err(format!("the bar opens at {open_time}, in the future: check its time and its unit"));
         }
         if !self.streams.contains_key(key) {
-            if !self.deployments.iter().any(|d| d.covers(key)) {
+            if !self.deployments.iter().any(|(_, d)| d.covers(key)) {
                 return Err(format!("no model is deployed for {key}: see deployments in config.toml"));
             }
             if self.streams.len() >= self.options.streams_max {
@@ -402,17 +365,21 @@ impl Pipeline {
             Some(stream) if is_too_old(&stream.history, &incoming.bar, self.options.keep_bars) => {
                 Err("the bar is too old to be revised: see serving.revision_depth_bars".into())
             }
-            Some(stream) => stream.history.accept(incoming.bar.clone()).map_err(|e| e.to_string()),
+            Some(stream) => {
+                let change = stream.history.accept(incoming.bar.clone()).map_err(|e| e.to_string())?;
+                stream.changes += u64::from(change != Change::Nothing);
+                Ok(change)
+            }
             None => Err(format!("{key} has no stream")),
         }
     }
 
     pub fn new_stream(&self, key: &StreamKey) -> Stream {
-        let covering = self.deployments.iter().enumerate().filter(|(_, d)| d.covers(key));
+        let covering = self.deployments.iter().filter(|(_, d)| d.covers(key) && !d.leaving);
         let served = covering
             .map(|(deployment, d)| {
                 let live = Live::new(d.empty_window.clone(), d.warmup(), self.options.keep_bars);
-                let resolver = Resolver::new(d.terms.clone(), self.options.keep_bars);
+                let resolver = Resolver::new(d.about.terms.clone(), self.options.keep_bars);
                 Served { deployment, epoch: u64::MAX, live, place: None, resolver }
             })
             .collect();
@@ -422,18 +389,22 @@ impl Pipeline {
             positions: VecDeque::new(),
             unprepared: false,
             served,
+            retired: Vec::new(),
             unresolved: Vec::new(),
+            changes: 0,
         }
     }
 
     /// How many bars a stream holds.
     pub fn capacity_bars(&self, key: &StreamKey) -> usize {
-        let covering = self.deployments.iter().filter(|d| d.covers(key));
-        let longest = covering.map(|d| {
-            let live = history::capacity_bars(d.warmup(), d.window, self.options.keep_bars);
-            live.max(d.terms.bars(self.options.keep_bars))
-        });
-        longest.max().unwrap_or(1)
+        let covering = self.deployments.iter().filter(|(_, d)| d.covers(key));
+        covering.map(|(_, d)| self.capacity_for(d)).max().unwrap_or(1)
+    }
+
+    /// How many bars a model needs of a stream.
+    pub fn capacity_for(&self, d: &Deployment) -> usize {
+        let live = history::capacity_bars(d.warmup(), d.window, self.options.keep_bars);
+        live.max(d.about.terms.bars(self.options.keep_bars))
     }
 
     /// The bar through each model's features; full windows are gathered for the batch.
@@ -480,8 +451,9 @@ impl Pipeline {
                 }
             };
             if let Some(message) = deployment.health.quarantined().filter(|_| !was_quarantined) {
-                tracing::error!(model = %deployment.model, %message, "plugin quarantined");
-                self.visible.quarantine(&deployment.model, message);
+                let model = &deployment.about.model;
+                tracing::error!(%model, %message, "plugin quarantined");
+                self.visible.quarantine(model, message);
                 self.metrics.quarantined.inc();
             }
             results.push((*index, result, snapshots));
@@ -491,16 +463,15 @@ impl Pipeline {
 
     /// Each deployment's windows through its plan. `None`: it failed, with the reason logged.
     fn compute(&mut self, windows: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let mut all = Vec::with_capacity(windows.len());
-        for (deployment, windows) in self.deployments.iter_mut().zip(windows) {
-            let mut values = Vec::new();
+        let mut all = vec![Vec::new(); windows.len()];
+        for (index, deployment) in &mut self.deployments {
+            let (windows, values) = (&windows[index], &mut all[index]);
             if !windows.is_empty()
-                && let Err(error) = deployment.runner.run(windows, &mut values)
+                && let Err(error) = deployment.runner.run(windows, values)
             {
-                tracing::error!(model = %deployment.model, %error, "the plan failed");
+                tracing::error!(model = %deployment.about.model, %error, "the plan failed");
                 values.clear();
             }
-            all.push(values);
         }
         all
     }
@@ -533,7 +504,7 @@ impl Pipeline {
                 for snapshot in snapshots {
                     records.push(Record::Snapshot(SnapshotRecord {
                         key: bar.key.clone(),
-                        model: deployment.name.clone(),
+                        model: deployment.name().clone(),
                         features_digest: deployment.features_digest,
                         bar_position: position,
                         state: snapshot.encode(),
@@ -542,21 +513,20 @@ impl Pipeline {
                 let outcome = match result {
                     BarResult::Warming { have, need } => {
                         let answer = Answer::Warming { have: *have, need: *need };
-                        answers.push((bar.key.clone(), deployment.model.clone(), answer));
+                        answers.push(deployment.says(&bar.key, answer));
                         continue;
                     }
                     BarResult::Quarantined => {
                         if let Some(message) = deployment.health.quarantined() {
                             let answer = Answer::Quarantined { message: message.clone() };
-                            answers.push((bar.key.clone(), deployment.model.clone(), answer));
+                            answers.push(deployment.says(&bar.key, answer));
                         }
                         continue;
                     }
                     BarResult::Window(_) | BarResult::Outputs(_) if step.incoming.backfill => {
                         // Warm, and silent until a bar that is to be predicted on.
-                        let need = (deployment.warmup() + deployment.window) as u64;
-                        let answer = Answer::Warming { have: need, need };
-                        answers.push((bar.key.clone(), deployment.model.clone(), answer));
+                        let need = deployment.need();
+                        answers.push(deployment.says(&bar.key, Answer::Warming { have: need, need }));
                         continue;
                     }
                     BarResult::Window(at) => {
@@ -578,14 +548,15 @@ impl Pipeline {
                 let prediction = PredictionRecord {
                     seq: self.next_seq,
                     key: bar.key.clone(),
-                    model: deployment.name.clone(),
-                    model_digest: deployment.digest,
+                    model: deployment.name().clone(),
+                    model_digest: deployment.about.terms.digest,
                     open_time: step.about.open_time,
                     revision: step.about.revision,
                     made_at,
                     outcome,
                     recovered: false,
                     revised: step.change != Change::Next,
+                    shadow: deployment.seat.rank(&bar.key) >= HIDDEN,
                     device: deployment.runner.device.to_string(),
                     uncertainty,
                 };
@@ -594,7 +565,8 @@ impl Pipeline {
                     resolver.prediction(&prediction);
                     resolver.tally()
                 });
-                answers.push(self.show(deployment, &prediction, &step.about, tally));
+                let seat = Some(deployment.seat.clone());
+                answers.push(self.show(&deployment.about, seat, &prediction, &step.about, tally));
                 records.push(Record::Prediction(prediction));
             }
             if let Some(stream) = self.streams.get_mut(&bar.key) {
@@ -604,46 +576,46 @@ impl Pipeline {
         (records, answers)
     }
 
-    /// What polls get.
+    /// What polls get. `seat`: where the model is deployed, if it still is.
     pub fn show(
         &self,
-        deployment: &Deployment,
+        about: &Arc<About>,
+        seat: Option<Arc<Seat>>,
         prediction: &PredictionRecord,
-        about: &Bar,
+        bar: &Bar,
         tally: Tally,
     ) -> Shows {
-        let model = deployment.model.clone();
         let answer = match &prediction.outcome {
             store::Outcome::Values(values) => {
-                let as_of = about.close_time();
-                let valid_ns = (about.key.timeframe.nanos() as f64 * self.options.stale_after_bars) as i64;
+                let as_of = bar.close_time();
+                let valid_ns = (bar.key.timeframe.nanos() as f64 * self.options.stale_after_bars) as i64;
                 let valid_until = Timestamp(as_of.0.saturating_add(valid_ns));
                 let shown = Shown {
                     seq: prediction.seq,
                     key: &prediction.key,
-                    model: &model,
-                    label: &deployment.label,
-                    horizon_bars: deployment.horizon_bars,
-                    value: deployment.terms.reading.value(values),
-                    meaning: &deployment.meaning,
+                    model: &about.model,
+                    label: &about.label,
+                    horizon_bars: about.horizon_bars,
+                    value: about.terms.reading.value(values),
+                    meaning: &about.meaning,
                     values,
                     uncertainty: prediction.uncertainty,
                     tally,
-                    open_time: about.open_time,
+                    open_time: bar.open_time,
                     as_of,
                     made_at: prediction.made_at,
                     valid_until,
                     device: &prediction.device,
-                    revision: about.revision,
-                    provisional: !about.is_final,
+                    revision: bar.revision,
+                    provisional: !bar.is_final,
                     recovered: prediction.recovered,
                     revised: prediction.revised,
+                    shadow: prediction.shadow,
                 };
-                let device = prediction.device.clone();
-                let device = Device { model: model.to_string(), device, degraded: "false" };
+                let (model, device) = (about.model.to_string(), prediction.device.clone());
+                let device = Device { model, device, degraded: "false" };
                 self.metrics.predictions.get_or_create(&device).inc();
-                let made = Made::new(&shown, model.clone(), deployment.label.clone());
-                Answer::Prediction(Arc::new(made))
+                Answer::Prediction(Arc::new(Made::new(&shown, about.clone(), seat.clone())))
             }
             store::Outcome::Abstained { code, text } => {
                 let reason = if *code == ABSTAINED_NOT_FINITE { "not_finite" } else { "plugin" };
@@ -654,7 +626,7 @@ impl Pipeline {
                 }
             }
         };
-        (prediction.key.clone(), model, answer)
+        Shows { key: prediction.key.clone(), about: about.clone(), seat, answer }
     }
 
     /// Nothing of the step was written: its streams go back to what the spool holds.
@@ -691,7 +663,7 @@ fn abstained(code: u16, text: &str) -> store::Outcome {
 
 pub fn read_finite(deployment: &Deployment, outputs: Option<&[f32]>) -> store::Outcome {
     let Some(outputs) = outputs else { return abstained(ABSTAINED_NOT_FINITE, "the plan failed") };
-    let values = deployment.terms.reading.values(outputs);
+    let values = deployment.about.terms.reading.values(outputs);
     if values.iter().all(|v| v.is_finite()) {
         store::Outcome::Values(values)
     } else {

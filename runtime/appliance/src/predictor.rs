@@ -3,25 +3,36 @@
 
 use std::sync::mpsc::Receiver;
 
-use crate::deployment::Deployment;
+use crate::deployment::{Deployment, HIDDEN};
 use crate::live::{Fed, Live};
-use crate::queue::{PredictError, PredictJob, Predicted};
+use crate::queue::{PredictError, PredictJob, PredictWork, Predicted};
+use crate::visible::matches_model;
 
 /// Answers until every sender is gone.
-pub fn run(mut deployments: Vec<Deployment>, jobs: &Receiver<PredictJob>) {
-    for job in jobs {
-        let answer = answer(&mut deployments, &job);
-        let _ = job.reply.send(answer);
+pub fn run(mut deployments: Vec<Deployment>, work: &Receiver<PredictWork>) {
+    for work in work {
+        match work {
+            PredictWork::Job(job) => {
+                let answer = answer(&mut deployments, &job);
+                let _ = job.reply.send(answer);
+            }
+            PredictWork::Change(change) => change(&mut deployments),
+        }
     }
 }
 
 fn answer(deployments: &mut [Deployment], job: &PredictJob) -> Result<Predicted, PredictError> {
     let fits = |d: &&mut Deployment| {
-        let named = |m: &String| *d.model == **m || d.name.name == *m;
-        d.covers(&job.key) && job.model.as_ref().is_none_or(named)
+        let named = |m: &String| matches_model(&d.about.model, m) || *d.seat.reference == **m;
+        d.covers(&job.key)
+            && job.model.as_ref().is_none_or(named)
+            && job.model_type.as_ref().is_none_or(|t| *d.about.model_type == **t)
+            && (job.model.is_some() || d.seat.rank(&job.key) < HIDDEN)
     };
-    let Some(deployment) = deployments.iter_mut().find(fits) else {
-        return Err(PredictError::NoModel(format!("no model is deployed for {}", job.key)));
+    // The one that a poll would get.
+    let found = deployments.iter_mut().filter(fits).min_by_key(|d| d.seat.rank(&job.key));
+    let Some(deployment) = found else {
+        return Err(PredictError::NoModel(format!("no such model is deployed for {}", job.key)));
     };
     let mut live = Live::new(deployment.empty_window.clone(), deployment.warmup(), 0);
     let fed = feed(deployment, &mut live, job);
@@ -43,7 +54,7 @@ fn answer(deployments: &mut [Deployment], job: &PredictJob) -> Result<Predicted,
     let mut outputs = Vec::new();
     let window = live.window().unwrap_or_default();
     deployment.runner.run(window, &mut outputs).map_err(|e| PredictError::Failed(e.to_string()))?;
-    let terms = &deployment.terms;
+    let terms = &deployment.about.terms;
     let values = terms.reading.values(&outputs);
     if values.iter().any(|v| !v.is_finite()) {
         return Err(PredictError::Failed("the model's output is not a finite number".into()));
@@ -51,12 +62,12 @@ fn answer(deployments: &mut [Deployment], job: &PredictJob) -> Result<Predicted,
     // Bars that come with a request are no stream that intervals could have learnt from.
     let uncertainty = terms.calibration.as_ref().and_then(|c| terms.uncertainty(&values, c.quantile));
     Ok(Predicted {
-        model: deployment.model.clone(),
-        label: deployment.label.clone(),
-        horizon_bars: deployment.horizon_bars,
+        model: deployment.about.model.clone(),
+        label: deployment.about.label.clone(),
+        horizon_bars: deployment.about.horizon_bars,
         value: terms.reading.value(&values),
         values,
-        meaning: deployment.meaning.clone(),
+        meaning: deployment.about.meaning.clone(),
         uncertainty,
         device: deployment.runner.device.clone(),
     })

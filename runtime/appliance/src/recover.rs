@@ -1,17 +1,20 @@
 //! From the spool back to streams: at a restart, after a failed write, and for `replay`.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use market::{Bar, StreamKey, Timestamp};
+use slab::Slab;
 use store::{Entry, ModelName, PredictionRecord, RealisedRecord, Record, SnapshotRecord};
 
-use crate::deployment::Deployment;
+use crate::deployment::{About, Deployment, HIDDEN};
 use crate::feed;
 use crate::history::{Change, History, Snapshots};
 use crate::live::{Fed, Live, Snapshot};
-use crate::pipeline::{self, Pipeline, Served, Shows};
+use crate::pipeline::{self, Pipeline};
 use crate::resolve::{Close, Resolver, Tally};
-use crate::visible::Answer;
+use crate::stream::Served;
+use crate::visible::{Answer, Shows};
 
 /// One stream, read back.
 pub struct Scanned {
@@ -20,7 +23,7 @@ pub struct Scanned {
     /// For the bars held: not to be predicted.
     backfill: VecDeque<bool>,
     pub models: HashMap<ModelName, ScannedModel>,
-    /// Of the models that serve the stream.
+    /// Of the models that serve the stream, and of those that did.
     pub resolvers: HashMap<ModelName, Resolver>,
 }
 
@@ -85,9 +88,21 @@ impl Scanned {
     }
 
     /// A prediction, and how the model's intervals did before it.
-    fn predicted(&mut self, record: &PredictionRecord) -> Tally {
+    fn predicted(
+        &mut self,
+        record: &PredictionRecord,
+        about: Option<&Arc<About>>,
+        keep_bars: usize,
+    ) -> Tally {
         let count = self.history.count;
         self.models.entry(record.model.clone()).or_default().predicted = Some(count);
+        if let Some(about) = about
+            && !self.resolvers.contains_key(&record.model)
+        {
+            let mut resolver = Resolver::new(about.terms.clone(), keep_bars);
+            self.history.series.bars().for_each(|bar| resolver.bar(Close::from(bar)));
+            self.resolvers.insert(record.model.clone(), resolver);
+        }
         self.resolvers.get_mut(&record.model).map_or(Tally::default(), |resolver| {
             resolver.prediction(record);
             resolver.tally()
@@ -113,12 +128,19 @@ pub struct Report {
     pub resolved: u64,
 }
 
+/// What is to say of a model that isn't deployed, by its name and digest.
+pub type Find<'a> = &'a dyn Fn(&ModelName, &[u8; 32]) -> Option<Arc<About>>;
+
 /// Reads the whole spool: streams, what polls see, the next `seq`.
-pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
+pub fn restart(pipeline: &mut Pipeline, find: Find) -> Result<Report, String> {
     let mut report = Report::default();
     let mut scanned: HashMap<StreamKey, Scanned> = HashMap::new();
     let mut answers = VecDeque::new();
     let in_memory = pipeline.options.predictions_in_memory;
+    for (_, deployment) in &pipeline.deployments {
+        pipeline.known.insert(deployment.name().clone(), deployment.about.clone());
+    }
+    let mut unknown = HashSet::new();
     for entry in pipeline.spool.handle().read(0) {
         let Entry { position, record } = match entry {
             Ok(entry) => entry,
@@ -144,12 +166,22 @@ pub fn restart(pipeline: &mut Pipeline) -> Result<Report, String> {
                 }
                 report.predictions += 1;
                 pipeline.next_seq = pipeline.next_seq.max(record.seq + 1);
+                if !pipeline.known.contains_key(&record.model) && !unknown.contains(&record.model) {
+                    match find(&record.model, &record.model_digest) {
+                        Some(about) => {
+                            pipeline.known.insert(record.model.clone(), about);
+                        }
+                        None => {
+                            unknown.insert(record.model.clone());
+                        }
+                    }
+                }
+                let known = pipeline.known.get(&record.model).cloned();
                 let stream = stream_of(pipeline, &mut scanned, &record.key);
-                let tally = stream.predicted(&record);
-                if let Some(about) = about(&stream.history, &record)
-                    && let Some(deployment) = served_by(&pipeline.deployments, &record)
-                {
-                    answers.push_back(pipeline.show(deployment, &record, &about, tally));
+                let tally = stream.predicted(&record, known.as_ref(), pipeline.options.keep_bars);
+                if let (Some(bar), Some(known)) = (about(&stream.history, &record), known) {
+                    let seat = served_by(&pipeline.deployments, &record).map(|d| d.seat.clone());
+                    answers.push_back(pipeline.show(&known, seat, &record, &bar, tally));
                     if answers.len() > in_memory {
                         answers.pop_front();
                     }
@@ -227,7 +259,9 @@ pub fn reload(pipeline: &mut Pipeline, keys: &[StreamKey]) -> Result<(), String>
                 stream_of(pipeline, &mut scanned, &r.key.clone()).snapshot(r);
             }
             Record::Prediction(r) if keys.contains(&r.key) => {
-                stream_of(pipeline, &mut scanned, &r.key).predicted(&r);
+                let known = pipeline.known.get(&r.model).cloned();
+                let stream = stream_of(pipeline, &mut scanned, &r.key);
+                stream.predicted(&r, known.as_ref(), pipeline.options.keep_bars);
             }
             Record::Realised(r) if keys.contains(&r.key) => {
                 stream_of(pipeline, &mut scanned, &r.key).realised(&r);
@@ -238,7 +272,7 @@ pub fn reload(pipeline: &mut Pipeline, keys: &[StreamKey]) -> Result<(), String>
     for (key, mut one) in scanned {
         let mut stream = pipeline.new_stream(&key);
         for Served { deployment, live, resolver, .. } in &mut stream.served {
-            let name = &pipeline.deployments[*deployment].name;
+            let name = pipeline.deployments[*deployment].name();
             if let Some(model) = one.models.get(name) {
                 model.snapshots.clone().give(live);
             }
@@ -246,6 +280,10 @@ pub fn reload(pipeline: &mut Pipeline, keys: &[StreamKey]) -> Result<(), String>
                 scanned.look_again();
                 *resolver = scanned;
             }
+        }
+        for mut resolver in one.resolvers.into_values() {
+            resolver.look_again();
+            stream.retired.push(resolver);
         }
         stream.history = one.history;
         stream.positions = one.positions;
@@ -262,9 +300,9 @@ fn stream_of<'a>(
     if !scanned.contains_key(key) {
         let capacity = pipeline.capacity_bars(key);
         let mut one = Scanned::new(key.clone(), capacity);
-        for deployment in pipeline.deployments.iter().filter(|d| d.covers(key)) {
-            let resolver = Resolver::new(deployment.terms.clone(), pipeline.options.keep_bars);
-            one.resolvers.insert(deployment.name.clone(), resolver);
+        for (_, deployment) in pipeline.deployments.iter().filter(|(_, d)| d.covers(key)) {
+            let resolver = Resolver::new(deployment.about.terms.clone(), pipeline.options.keep_bars);
+            one.resolvers.insert(deployment.name().clone(), resolver);
         }
         scanned.insert(key.clone(), one);
     }
@@ -276,8 +314,8 @@ fn about(history: &History, record: &PredictionRecord) -> Option<Bar> {
     history.series.get(record.open_time).filter(|b| b.revision == record.revision).cloned()
 }
 
-fn served_by<'a>(deployments: &'a [Deployment], record: &PredictionRecord) -> Option<&'a Deployment> {
-    deployments.iter().find(|d| d.name == record.model && d.covers(&record.key))
+fn served_by<'a>(deployments: &'a Slab<Deployment>, record: &PredictionRecord) -> Option<&'a Deployment> {
+    deployments.iter().map(|(_, d)| d).find(|d| *d.name() == record.model && d.covers(&record.key))
 }
 
 /// Opens the stream under each model again, and predicts what was not.
@@ -289,18 +327,14 @@ fn resume(
     answers: &mut Vec<Shows>,
 ) {
     let mut stream = pipeline.new_stream(key);
-    if stream.served.is_empty() {
-        // No model covers it any more.
-        return;
-    }
     let Scanned { mut history, positions, backfill, mut models, mut resolvers } = scanned;
     let count = history.count;
     let bars = history.series.as_slice();
     for Served { deployment: index, epoch, live, resolver, .. } in &mut stream.served {
-        if let Some(scanned) = resolvers.remove(&pipeline.deployments[*index].name) {
+        if let Some(scanned) = resolvers.remove(pipeline.deployments[*index].name()) {
             *resolver = scanned;
         }
-        let model = models.remove(&pipeline.deployments[*index].name).unwrap_or_default();
+        let model = models.remove(pipeline.deployments[*index].name()).unwrap_or_default();
         // A model that never answered here answers for the newest bar.
         let predicted = model.predicted.unwrap_or(count.saturating_sub(1));
         let missing = usize::try_from(count - predicted.min(count)).unwrap_or(usize::MAX).min(bars.len());
@@ -319,6 +353,16 @@ fn resume(
                 continue;
             }
         }
+    }
+    for mut resolver in resolvers.into_values() {
+        resolver.look_again();
+        resolve(&mut resolver, key, Timestamp(i64::MAX), records);
+        resolver.rest();
+        stream.retired.push(resolver);
+    }
+    if stream.served.is_empty() {
+        // No model covers it any more: no bar of it will be taken.
+        return;
     }
     stream.history = history;
     stream.positions = positions;
@@ -358,7 +402,7 @@ fn reopen_and_predict(
     let snapshot_record = |deployment: &Deployment, s: &Snapshot, position: u64| {
         Record::Snapshot(SnapshotRecord {
             key: key.clone(),
-            model: deployment.name.clone(),
+            model: deployment.name().clone(),
             features_digest: deployment.features_digest,
             bar_position: position,
             state: s.encode(),
@@ -389,29 +433,31 @@ fn reopen_and_predict(
         let prediction = PredictionRecord {
             seq: pipeline.next_seq,
             key: key.clone(),
-            model: deployment.name.clone(),
-            model_digest: deployment.digest,
+            model: deployment.name().clone(),
+            model_digest: deployment.about.terms.digest,
             open_time: bar.open_time,
             revision: bar.revision,
             made_at: Timestamp::now(),
             outcome,
             recovered: true,
             revised: false,
+            shadow: deployment.seat.rank(key) >= HIDDEN,
             device: deployment.runner.device.to_string(),
             uncertainty,
         };
         pipeline.next_seq += 1;
         resolver.prediction(&prediction);
-        answers.push(pipeline.show(&pipeline.deployments[index], &prediction, bar, resolver.tally()));
+        let (about, seat) = (deployment.about.clone(), Some(deployment.seat.clone()));
+        answers.push(pipeline.show(&about, seat, &prediction, bar, resolver.tally()));
         records.push(Record::Prediction(prediction));
     }
     let deployment = &pipeline.deployments[index];
-    let need = (deployment.warmup() + deployment.window) as u64;
+    let need = deployment.need();
     let have = match fed {
         Fed::Warming { have, .. } => have,
         Fed::Ready if silent => need,
         Fed::Ready => return Ok(()),
     };
-    answers.push((key.clone(), deployment.model.clone(), Answer::Warming { have, need }));
+    answers.push(deployment.says(key, Answer::Warming { have, need }));
     Ok(())
 }

@@ -105,6 +105,7 @@ pub struct Shown<'a> {
     pub provisional: bool,
     pub recovered: bool,
     pub revised: bool,
+    pub shadow: bool,
 }
 
 /// Everything but the closing `,"durable_seq":N}`, which changes after the prediction is made.
@@ -126,9 +127,13 @@ pub fn prediction(shown: &Shown) -> String {
          \"valid_until\":\"{}\",\"device\":\"{}\",\"degraded\":false,\"revision\":{}",
         shown.open_time, shown.as_of, shown.made_at, shown.valid_until, shown.device, shown.revision,
     );
-    for (name, set) in
-        [("provisional", shown.provisional), ("recovered", shown.recovered), ("revised", shown.revised)]
-    {
+    let marks = [
+        ("provisional", shown.provisional),
+        ("recovered", shown.recovered),
+        ("revised", shown.revised),
+        ("shadow", shown.shadow),
+    ];
+    for (name, set) in marks {
         if set {
             let _ = write!(s, ",\"{name}\":true");
         }
@@ -221,6 +226,7 @@ mod tests {
                 provisional: false,
                 recovered: true,
                 revised: false,
+                shadow: false,
             });
             text.push('}');
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();

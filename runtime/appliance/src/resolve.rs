@@ -139,6 +139,16 @@ impl Resolver {
         }
     }
 
+    /// Whether it is of this model, with these weights.
+    pub fn is_of(&self, terms: &Terms) -> bool {
+        self.terms.model == terms.model && self.terms.digest == terms.digest
+    }
+
+    /// Nothing waits for its outcome, and no bar changes one any more: it needs no bars.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.done.is_empty()
+    }
+
     pub fn tally(&self) -> Tally {
         self.tally
     }
@@ -302,6 +312,13 @@ impl Resolver {
             if score.is_finite() {
                 tracker.observe(score, calibration.level, self.terms.reading.label.horizon_bars);
             }
+        }
+    }
+
+    /// Lets the bars go of a resolver that needs none.
+    pub fn rest(&mut self) {
+        if self.is_idle() {
+            (self.closes, self.changed_from) = (Vec::new(), None);
         }
     }
 

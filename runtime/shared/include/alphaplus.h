@@ -12,12 +12,13 @@
  * C11 or C++11, Linux, x86_64 and aarch64, nothing to link. A reader may be used by many threads at once. Nothing here
  * allocates; a read is a memory read and one look at the clock, and a system call only when the writer is late.
  *
- * The file, version 2 (1 had no confidence and no interval); this is the one place that describes it, and the offsets below are compared with the writer's
- * when it is built. Everything is a little-endian word of 8 bytes unless said, times are ns since 1970.
+ * The file, version 3 (1 had no confidence and no interval; 2 had the version in the name of the model and not in the
+ * slot); this is the one place that describes it, and the offsets below are compared with the writer's when it is built. Everything is a little-endian word of 8 bytes unless said, times are ns since 1970.
  *
  *     header             256 bytes, then `slots` slots of 384 bytes each
  *
- *     A slot belongs to one stream and model from the moment that `used` counts it and is never given to another.
+ *     A slot belongs to one stream and one deployed model from the moment that `used` counts it and is never given to
+ *     another; when another version takes over, it answers in the same slot.
  *     Its key (symbol, timeframe, model) doesn't change. Words 0 to 23 are under the slot's sequence lock: `sequence` is
  *     odd while they are written and grows by 2 with each change. `check` folds them for readers whose language has
  *     no memory fences: c = sequence; then for each of words 1 to 22: c = (rotl(c, 5) ^ word) * ALPHAPLUS_FOLD mod 2^64.
@@ -37,7 +38,7 @@
 
 /* The bytes "ALPHASHM". */
 #define ALPHAPLUS_MAGIC 5568792479094819905
-#define ALPHAPLUS_VERSION 2
+#define ALPHAPLUS_VERSION 3
 #define ALPHAPLUS_HEADER_BYTES 256
 #define ALPHAPLUS_SLOT_BYTES 384
 #define ALPHAPLUS_SLOTS_MAX 4194304
@@ -83,9 +84,10 @@
 #define ALPHAPLUS_AT_HAVE 80 /* of a warm-up, bars */
 #define ALPHAPLUS_AT_NEED 88
 #define ALPHAPLUS_AT_REVISION 96
-#define ALPHAPLUS_AT_FLAGS 104 /* 1 provisional, 2 recovered, 4 revised */
+#define ALPHAPLUS_AT_FLAGS 104 /* 1 provisional, 2 recovered, 4 revised, 8 shadow: beside the one that polls get */
 #define ALPHAPLUS_AT_CAUSE 112 /* of an abstention: 1 the plugin, 2 not a finite number */
-#define ALPHAPLUS_AT_LABEL 120 /* 32 bytes, padded with 0 */
+#define ALPHAPLUS_AT_LABEL 120 /* 24 bytes, padded with 0 */
+#define ALPHAPLUS_AT_MODEL_VERSION 144 /* which version of the model says so */
 #define ALPHAPLUS_AT_CONFIDENCE 152 /* f64, 0 to 1; NaN, as the next three: the model isn't calibrated */
 #define ALPHAPLUS_AT_LOW 160 /* f64, of the interval, in the unit of the value */
 #define ALPHAPLUS_AT_HIGH 168 /* f64 */
@@ -95,7 +97,7 @@
 #define ALPHAPLUS_AT_TIMEFRAME_SECONDS 200
 #define ALPHAPLUS_AT_TIMEFRAME 208 /* 16 bytes */
 #define ALPHAPLUS_AT_SYMBOL 224 /* 32 bytes */
-#define ALPHAPLUS_AT_MODEL 256 /* 128 bytes: name/version */
+#define ALPHAPLUS_AT_MODEL 256 /* 128 bytes, as deployed: name@alias, name/version or name */
 
 /* States of a slot. */
 #define ALPHAPLUS_EMPTY 0
@@ -156,7 +158,8 @@ typedef struct {
     double value;
     int64_t valid_until_ns, made_at_ns, open_time_ns, close_time_ns;
     uint64_t horizon_bars, have, need, revision, flags, cause;
-    char label[33];
+    char label[25];
+    uint64_t model_version;
     double confidence, low, high, level; /* NaN: the model isn't calibrated */
 } alphaplus_snapshot;
 
@@ -284,17 +287,17 @@ static inline int alphaplus_text_is(const unsigned char *text, size_t length, co
     return length == wanted_length && memcmp(text, wanted, length) == 0;
 }
 
-/* The slot of a symbol, a timeframe as replies write it ("1h") and a model ("name/version", or "name": its first).
- * -1: none yet; a stream gets its slot with its first bar. */
+/* The slot of a symbol, a timeframe as replies write it ("1h") and a model as it is deployed ("name@alias", "name/version"
+ * or "name"), or "name" for the first of that name. -1: none yet; a stream gets its slot with its first bar. */
 static inline int64_t alphaplus_find(const alphaplus_reader *reader, const char *symbol, const char *timeframe,
                                      const char *model) {
-    size_t symbol_length = strlen(symbol), timeframe_length = strlen(timeframe), model_length = strlen(model);
+    size_t symbol_length = strlen(symbol), timeframe_length = strlen(timeframe), model_length = strlen(model), length;
     uint64_t used = alphaplus_word(reader, ALPHAPLUS_AT_USED);
     uint32_t i;
     ALPHAPLUS_FENCE();
     for (i = 0; i < reader->slots && i < used; i++) {
         const unsigned char *slot = alphaplus_slot(reader, i);
-        const unsigned char *name = slot + ALPHAPLUS_AT_MODEL, *slash;
+        const unsigned char *name = slot + ALPHAPLUS_AT_MODEL;
         const unsigned char *lengths = slot + ALPHAPLUS_AT_LENGTHS;
         if (lengths[0] > 32 || lengths[1] > 16 || lengths[2] > 128)
             continue;
@@ -303,8 +306,9 @@ static inline int64_t alphaplus_find(const alphaplus_reader *reader, const char 
             continue;
         if (alphaplus_text_is(name, lengths[2], model, model_length))
             return i;
-        slash = (const unsigned char *)memchr(name, '/', lengths[2]);
-        if (slash && alphaplus_text_is(name, (size_t)(slash - name), model, model_length))
+        for (length = 0; length < lengths[2] && name[length] != '/' && name[length] != '@'; length++)
+            ;
+        if (alphaplus_text_is(name, length, model, model_length))
             return i;
     }
     return -1;
@@ -343,8 +347,9 @@ static inline alphaplus_result alphaplus_read(const alphaplus_reader *reader, ui
             out->revision = words[ALPHAPLUS_AT_REVISION / 8];
             out->flags = words[ALPHAPLUS_AT_FLAGS / 8];
             out->cause = words[ALPHAPLUS_AT_CAUSE / 8];
-            memcpy(out->label, &words[ALPHAPLUS_AT_LABEL / 8], 32);
-            out->label[32] = 0;
+            memcpy(out->label, &words[ALPHAPLUS_AT_LABEL / 8], 24);
+            out->label[24] = 0;
+            out->model_version = words[ALPHAPLUS_AT_MODEL_VERSION / 8];
             memcpy(&out->confidence, &words[ALPHAPLUS_AT_CONFIDENCE / 8], 8);
             memcpy(&out->low, &words[ALPHAPLUS_AT_LOW / 8], 8);
             memcpy(&out->high, &words[ALPHAPLUS_AT_HIGH / 8], 8);

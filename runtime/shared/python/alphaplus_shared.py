@@ -15,12 +15,13 @@ include/alphaplus.h.
 
 import mmap
 import os
+import re
 import struct
 import time
 from typing import NamedTuple, Optional
 
 MAGIC = 5568792479094819905
-VERSION = 2
+VERSION = 3
 HEADER_BYTES = 256
 SLOT_BYTES = 384
 SLOTS_MAX = 4194304
@@ -51,7 +52,7 @@ ATTEMPTS = 1000
 
 _U64 = (1 << 64) - 1
 _LOCKED = struct.Struct("<24Q")
-_FIELDS = struct.Struct("<8x3Qd4q6Q32s4d8x")
+_FIELDS = struct.Struct("<8x3Qd4q6Q24sQ4d8x")
 
 
 class Error(Exception):
@@ -100,6 +101,7 @@ class Snapshot(NamedTuple):
     flags: int
     cause: int
     label: str
+    model_version: int
     # NaN: the model isn't calibrated.
     confidence: float
     low: float
@@ -156,7 +158,7 @@ class Reader:
         return struct.unpack_from("<q", self._map, at)[0]
 
     def key(self, slot: int):
-        """(symbol, timeframe, "name/version") of a slot."""
+        """(symbol, timeframe, model as it is deployed: "name@alias", "name/version" or "name") of a slot."""
         if not 0 <= slot < min(self._word(AT_USED), self.slots):
             raise IndexError(f"the file has no slot {slot}: find it by its key")
         base = HEADER_BYTES + slot * SLOT_BYTES
@@ -167,11 +169,12 @@ class Reader:
         return tuple(self._map[base + at : base + at + n].decode("utf-8", "replace") for at, n in places)
 
     def find(self, symbol: str, timeframe: str, model: str) -> Optional[int]:
-        """The slot of a symbol, a timeframe as replies write it ("1h") and a model ("name/version", or "name": its
-        first). None: none yet; a stream gets its slot with its first bar."""
+        """The slot of a symbol, a timeframe as replies write it ("1h") and a model as it is deployed
+        ("name@alias", "name/version" or "name"), or "name" for the first of that name. None: none yet; a stream gets its
+        slot with its first bar and keeps it when another version takes over."""
         for slot in range(min(self._word(AT_USED), self.slots)):
             held = self.key(slot)
-            if held[:2] == (symbol, timeframe) and model in (held[2], held[2].partition("/")[0]):
+            if held[:2] == (symbol, timeframe) and model in (held[2], re.split("[/@]", held[2])[0]):
                 return slot
         return None
 

@@ -53,7 +53,7 @@ macro_rules! same_in_c {
 same_in_c! {
     MAGIC: u64 = u64::from_le_bytes(*b"ALPHASHM"), "MAGIC";
     /// Of the layout: readers refuse others.
-    VERSION: u32 = 2, "VERSION";
+    VERSION: u32 = 3, "VERSION";
     HEADER_BYTES: usize = 256, "HEADER_BYTES";
     SLOT_BYTES: usize = 384, "SLOT_BYTES";
     /// No file has more slots.
@@ -118,6 +118,7 @@ pub mod slot {
         FLAGS: usize = 104, "AT_FLAGS";
         CAUSE: usize = 112, "AT_CAUSE";
         LABEL: usize = 120, "AT_LABEL";
+        MODEL_VERSION: usize = 144, "AT_MODEL_VERSION";
         CONFIDENCE: usize = 152, "AT_CONFIDENCE";
         LOW: usize = 160, "AT_LOW";
         HIGH: usize = 168, "AT_HIGH";
@@ -139,7 +140,7 @@ pub const KEY_WORDS: usize = (SLOT_BYTES - slot::LENGTHS) / 8;
 pub const SYMBOL_BYTES_MAX: usize = slot::MODEL - slot::SYMBOL;
 pub const TIMEFRAME_BYTES_MAX: usize = slot::SYMBOL - slot::TIMEFRAME;
 pub const MODEL_BYTES_MAX: usize = SLOT_BYTES - slot::MODEL;
-pub const LABEL_BYTES_MAX: usize = slot::CONFIDENCE - slot::LABEL;
+pub const LABEL_BYTES_MAX: usize = slot::MODEL_VERSION - slot::LABEL;
 
 // Slots and the parts of the header that change apart begin cache lines of their own.
 const _: () = assert!(HEADER_BYTES.is_multiple_of(64) && SLOT_BYTES.is_multiple_of(64));

@@ -73,15 +73,16 @@ impl Reader {
         })
     }
 
-    /// The slot of a symbol, a timeframe as replies write it ("1h") and a model ("name/version", or "name": its
-    /// first). A stream gets its slot with its first bar.
+    /// The slot of a symbol, a timeframe as replies write it ("1h") and a model as it is deployed ("name@alias",
+    /// "name/version" or "name"), or "name" for the first of that name. A stream gets its slot with its first bar, and
+    /// keeps it when another version takes over.
     pub fn find(&self, symbol: &str, timeframe: &str, model: &str) -> Option<Slot> {
         self.all().find(|&slot| {
             self.key(slot).is_ok_and(|key| {
                 let held = key.model.as_str();
                 key.symbol.as_str() == symbol
                     && key.timeframe.as_str() == timeframe
-                    && (held == model || held.split_once('/').is_some_and(|(name, _)| name == model))
+                    && (held == model || held.split(['/', '@']).next() == Some(model))
             })
         })
     }

@@ -36,6 +36,7 @@ pub mod flag {
     pub const PROVISIONAL: u64 = 1;
     pub const RECOVERED: u64 = 2;
     pub const REVISED: u64 = 4;
+    pub const SHADOW: u64 = 8;
 }
 
 /// Times are nanoseconds since 1970.
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub flags: u64,
     pub cause: Cause,
     pub label: Label,
+    /// Which version of the model says so.
+    pub model_version: u64,
     /// `None`: the model isn't calibrated, or there is no prediction.
     pub uncertainty: Option<Uncertainty>,
 }
@@ -144,6 +147,7 @@ impl Snapshot {
         for (i, word) in words_of(&self.label.bytes).enumerate() {
             set(slot::LABEL + 8 * i, word);
         }
+        set(slot::MODEL_VERSION, self.model_version);
         let numbers = self.uncertainty.map_or([f64::NAN; 4], |u| [u.confidence, u.low, u.high, u.level]);
         for (at, number) in [slot::CONFIDENCE, slot::LOW, slot::HIGH, slot::LEVEL].into_iter().zip(numbers) {
             set(at, number.to_bits());
@@ -191,6 +195,7 @@ impl Snapshot {
             flags: get(slot::FLAGS),
             cause,
             label: Name::from_bytes(&label[..length])?,
+            model_version: get(slot::MODEL_VERSION),
             uncertainty: uncertainty(words),
         })
     }

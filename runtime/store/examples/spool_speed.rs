@@ -206,6 +206,7 @@ fn prediction(n: u64) -> Record {
         outcome: Outcome::Values(vec![0.25]),
         recovered: false,
         revised: false,
+        shadow: false,
         device: "cpu".to_owned(),
         uncertainty: None,
     })

@@ -9,6 +9,7 @@
 //!               | model_digest 32 | symbol text | timeframe_seconds u32 | name text | version text | device text
 //!               | 0 u8, count u16, count x f32   or   1 u8, code u16, text
 //! Prediction 2  as 1, then confidence low high level 4 x f32
+//! Prediction 3  as 1, with flags 4 (shadow) and 8 (what 2 has behind it is there)
 //! Snapshot 1    bar_position u64 | features_digest 32 | symbol text | timeframe_seconds u32
 //!               | name text | version text | length u32 | state
 //! Gap 1         from_position u64 | to_position u64 | reason u8 | at i64
@@ -79,6 +80,8 @@ pub struct PredictionRecord {
     pub recovered: bool,
     /// Made again because its bar was revised.
     pub revised: bool,
+    /// Made beside the one that is given to those who ask for none by name.
+    pub shadow: bool,
     pub device: String,
     /// With which it was shown; `None`: the model has no calibration, or there is no value.
     pub uncertainty: Option<Uncertainty>,
@@ -145,6 +148,8 @@ const BACKFILL: u8 = 1;
 const FINAL: u8 = 2;
 const RECOVERED: u8 = 1;
 const REVISED: u8 = 2;
+const SHADOW: u8 = 4;
+const SURE: u8 = 8;
 
 impl Record {
     pub(crate) fn kind(&self) -> u8 {
@@ -160,6 +165,7 @@ impl Record {
     /// The version that [`encode`](Record::encode) writes.
     pub(crate) fn version(&self) -> u8 {
         match self {
+            Record::Prediction(PredictionRecord { shadow: true, .. }) => 3,
             Record::Prediction(PredictionRecord { uncertainty: Some(_), .. }) => 2,
             Record::Prediction(_) => 1,
             Record::Bar(_) | Record::Snapshot(_) | Record::Gap(_) | Record::Realised(_) => 1,
@@ -189,7 +195,7 @@ impl Record {
         let mut fields = Fields::new(payload);
         let record = match (kind, version) {
             (BAR, 1) => Record::Bar(BarRecord::decode(&mut fields)?),
-            (PREDICTION, 1 | 2) => Record::Prediction(PredictionRecord::decode(&mut fields, version)?),
+            (PREDICTION, 1..=3) => Record::Prediction(PredictionRecord::decode(&mut fields, version)?),
             (SNAPSHOT, 1) => Record::Snapshot(SnapshotRecord::decode(&mut fields)?),
             (GAP, 1) => Record::Gap(GapRecord::decode(&mut fields)?),
             (REALISED, 1) => Record::Realised(RealisedRecord::decode(&mut fields)?),
@@ -261,7 +267,9 @@ impl PredictionRecord {
         put_i64(out, self.made_at.0);
         put_i64(out, self.open_time.0);
         put_u32(out, self.revision);
-        put_u8(out, flag(self.recovered, RECOVERED) | flag(self.revised, REVISED));
+        let sure = self.shadow && self.uncertainty.is_some();
+        let flags = flag(self.recovered, RECOVERED) | flag(self.revised, REVISED);
+        put_u8(out, flags | flag(self.shadow, SHADOW) | flag(sure, SURE));
         out.extend_from_slice(&self.model_digest);
         put_key(out, &self.key)?;
         put_model(out, &self.model)?;
@@ -298,7 +306,14 @@ impl PredictionRecord {
         let made_at = Timestamp(fields.i64()?);
         let open_time = Timestamp(fields.i64()?);
         let revision = fields.u32()?;
-        let flags = flags(fields, RECOVERED | REVISED)?;
+        let known = if version < 3 { RECOVERED | REVISED } else { RECOVERED | REVISED | SHADOW | SURE };
+        let flags = flags(fields, known)?;
+        let shadow = flags & SHADOW != 0;
+        if version == 3 && !shadow {
+            // 1 and 2 are for those: a record has one form.
+            return Err(RecordError::Malformed { field: "flags" });
+        }
+        let sure = version == 2 || flags & SURE != 0;
         Ok(PredictionRecord {
             seq,
             made_at,
@@ -306,12 +321,13 @@ impl PredictionRecord {
             revision,
             recovered: flags & RECOVERED != 0,
             revised: flags & REVISED != 0,
+            shadow,
             model_digest: fields.array()?,
             key: take_key(fields)?,
             model: take_model(fields)?,
             device: fields.text("device", DEVICE_BYTES_MAX)?.to_owned(),
             outcome: Outcome::decode(fields)?,
-            uncertainty: if version == 1 { None } else { Some(Uncertainty::decode(fields)?) },
+            uncertainty: if sure { Some(Uncertainty::decode(fields)?) } else { None },
         })
     }
 }

@@ -50,7 +50,7 @@ fn memory_says_what_polls_say_through_stop_restart_and_kill() {
     let need = s.need_bars as u64;
     c.post("/v1/bars", &bar("A", 0)).unwrap();
     let (reader, slot) = read(&path, "A");
-    assert_eq!(reader.key(slot).unwrap().model.as_str(), "test/1");
+    assert_eq!(reader.key(slot).unwrap().model.as_str(), "test");
     let now = reader.read(slot).unwrap();
     let json = c.get("/v1/predictions/A").unwrap().json();
     assert_eq!((now.state, json["reason"].as_str()), (State::Warming, Some("warming")));
@@ -75,7 +75,7 @@ fn memory_says_what_polls_say_through_stop_restart_and_kill() {
     let shown = s.command().args(["shared", "--symbol", "A"]).output().unwrap();
     let text = String::from_utf8_lossy(&shown.stdout).into_owned();
     assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
-    assert!(text.contains("test/1") && text.contains(&format!("{}", now.value as f32)), "{text}");
+    assert!(text.contains("test") && text.contains(&format!("{}", now.value as f32)), "{text}");
     assert!(text.contains("2 of 10000 slots") && !text.contains("\nB "), "{text}");
 
     assert!(server.stop());
@@ -96,7 +96,7 @@ fn memory_says_what_polls_say_through_stop_restart_and_kill() {
         assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", reader.read(slot));
     }
     let shown = s.command().args(["shared"]).output().unwrap();
-    assert!(String::from_utf8_lossy(&shown.stdout).contains("test/1"), "the last there was");
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("test"), "the last there was");
     assert!(String::from_utf8_lossy(&shown.stderr).contains("the appliance is gone"));
 }
 
@@ -109,11 +109,11 @@ fn sees_a_kill(command: &mut Command) {
         assert_eq!(c.post("/v1/bars", &bar("A", n)).unwrap().status, 200);
     }
     let seq = c.get("/v1/predictions/A").unwrap().json()["seq"].as_u64().unwrap();
-    let mut child = command.arg(&path).args(["A", "1h", "test/1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.arg(&path).args(["A", "1h", "test"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let first = lines.next().unwrap();
     assert!(
-        first.starts_with(&format!("1 {seq} ")) && first.ends_with(" log_return nan nan nan nan"),
+        first.starts_with(&format!("1 {seq} ")) && first.ends_with(" log_return 1 nan nan nan nan"),
         "{first}"
     );
     server.kill();

@@ -18,6 +18,7 @@ mod poll;
 mod replay;
 mod shipped;
 mod start;
+mod swap;
 mod tls;
 mod training;
 mod tuning;

@@ -10,7 +10,7 @@ use super::harness::{ModelSpec, Setup, bar, setup, warm};
 const ADMIN: &str = "admin-token-0123456789";
 
 /// Version 2 predicts twice what version 1 does.
-fn two_versions() -> Setup {
+pub fn two_versions() -> Setup {
     let mut s = setup(&ModelSpec::default());
     let registry = Registry::open(s.folder.path().join("models")).unwrap();
     let first = registry.load("test", Version::Number(1)).unwrap();

@@ -49,7 +49,7 @@ pub fn roll_back(registry: &Registry, args: &cli::Rollback) -> Result<(), String
 
 fn tell(name: &str, change: &Change) {
     println!("{name}@{} {}", change.alias, moves(change));
-    println!("a running appliance follows at its next start");
+    println!("a running appliance that deploys it follows within models.check_ms; see GET /v1/deployments");
 }
 
 /// "1 → 2".

@@ -49,7 +49,7 @@ pub fn run(settings: &Settings, args: &Bench) -> Result<(), String> {
         None => settings
             .deployments
             .first()
-            .map(|d| d.model.clone())
+            .map(|d| d.model.to_string())
             .ok_or("name a model: nothing is deployed")?,
     };
     let folder = parts.model(&name)?;

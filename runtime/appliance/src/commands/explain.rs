@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::bars::read;
 use crate::cli::Explain;
-use crate::config::{CheckedDeployment, Settings};
+use crate::config::Settings;
+use crate::deployment::Seat;
 use crate::heatmap;
 use crate::live::{Fed, Live};
 use crate::load::Parts;
@@ -25,9 +26,8 @@ pub fn run(settings: &Settings, args: &Explain) -> Result<(), String> {
     let mut explainer =
         Explainer::new(&executor, &graph, args.output, args.points).map_err(|e| e.to_string())?;
     let timeframe = streams.first().map(|s| s.0.timeframe).ok_or("there are no bars")?;
-    let wanted = CheckedDeployment { model: args.model.clone(), version: None, symbols: None, timeframe };
-    let mut deployment = parts.serve(settings, folder, &wanted, 0)?;
-    let unit = deployment.terms.reading.output_scale().scale;
+    let mut deployment = parts.serve(settings, &folder, Seat::alone(&args.model, timeframe), 0)?;
+    let unit = deployment.about.terms.reading.output_scale().scale;
     let mut importance = Importance::new(manifest.input.window as usize, manifest.input.features as usize);
     let total: usize = streams.iter().map(|(_, bars)| bars.len().min(args.last as usize)).sum();
     let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new(total as u64) };
@@ -54,7 +54,7 @@ pub fn run(settings: &Settings, args: &Explain) -> Result<(), String> {
         let need = deployment.warmup() + deployment.window;
         return Err(format!("no window is full: a stream needs {need} bars"));
     }
-    let model = deployment.model.to_string();
+    let model = deployment.about.model.to_string();
     if let Some(path) = &args.svg {
         let title = format!("{model}: mean |attribution| over {} windows", importance.windows);
         let svg = heatmap::svg(&title, &importance, &manifest.features.names)?;

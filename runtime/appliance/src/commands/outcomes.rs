@@ -22,6 +22,7 @@ pub fn run(settings: &Settings, args: &Outcomes) -> Result<(), String> {
         },
         timeframe: args.timeframe.as_deref().map(Timeframe::parse).transpose().map_err(|e| e.to_string())?,
         model: args.model.clone(),
+        model_type: None,
     };
     let last = args.last.unwrap_or(OUTCOMES_MAX).min(OUTCOMES_MAX);
     let found = read(settings, &filter, last)?;

@@ -4,14 +4,15 @@ use market::Timestamp;
 
 use super::bars::read;
 use crate::cli::Predict;
-use crate::config::{CheckedDeployment, Settings};
+use crate::config::Settings;
 use crate::deployment::Deployment;
+use crate::deployment::Seat;
 use crate::live::{Fed, Live};
 use crate::load::Parts;
 
 /// Value, and where the model is calibrated confidence and interval.
 fn line(deployment: &Deployment, outputs: &[f32]) -> String {
-    let terms = &deployment.terms;
+    let terms = &deployment.about.terms;
     let values = terms.reading.values(outputs);
     let mut line = terms.reading.value(&values).to_string();
     if let Some((class, probability)) = terms.reading.class(&values) {
@@ -31,11 +32,10 @@ pub fn run(settings: &Settings, args: &Predict) -> Result<(), String> {
     let streams = read(&args.bars, None, None, true)?;
     let label = folder.manifest.label;
     let timeframe = streams.first().map(|s| s.0.timeframe).ok_or("there are no bars")?;
-    let wanted = CheckedDeployment { model: args.model.clone(), version: None, symbols: None, timeframe };
-    let mut deployment = parts.serve(settings, folder, &wanted, 0)?;
+    let mut deployment = parts.serve(settings, &folder, Seat::alone(&args.model, timeframe), 0)?;
     println!("{} over {} bars", label.kind.name(), label.horizon_bars);
-    if deployment.terms.calibration.is_some() {
-        println!("confidence: the probability that {}", deployment.terms.reading.confidence_of());
+    if deployment.about.terms.calibration.is_some() {
+        println!("confidence: the probability that {}", deployment.about.terms.reading.confidence_of());
     }
     for (key, bars) in &streams {
         let mut live = Live::new(deployment.empty_window.clone(), deployment.warmup(), 0);

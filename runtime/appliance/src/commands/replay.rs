@@ -3,7 +3,8 @@
 
 use store::{Entry, Outcome, Record};
 
-use crate::config::{CheckedDeployment, Settings};
+use crate::config::Settings;
+use crate::deployment::Seat;
 use crate::history;
 use crate::live::{Fed, Live};
 use crate::load::Parts;
@@ -36,14 +37,8 @@ pub fn run(settings: &Settings, seq: u64) -> Result<(), String> {
     };
     let model = format!("{}/{}", wanted.model.name, wanted.model.version);
     let folder = parts.model(&model)?;
-    let deploy = CheckedDeployment {
-        model: wanted.model.name.clone(),
-        version: None,
-        symbols: None,
-        timeframe: wanted.key.timeframe,
-    };
-    let mut deployment = parts.serve(settings, folder, &deploy, 0)?;
-    if deployment.digest != wanted.model_digest {
+    let mut deployment = parts.serve(settings, &folder, Seat::alone(&model, wanted.key.timeframe), 0)?;
+    if deployment.about.terms.digest != wanted.model_digest {
         return Err(format!("model {model} is not the one that made prediction {seq}: its digest differs"));
     }
     let keep = settings.raw.serving.revision_depth_bars;

@@ -1,7 +1,8 @@
 //! `alphaplus serve`.
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,10 +14,12 @@ use crate::config::{DurabilityMode, Settings};
 use crate::deployment::Deployment;
 use crate::inference::Inference;
 use crate::load::{self, Parts};
+use crate::manage::table::Table;
+use crate::manage::{Manager, Means};
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, PipelineOptions};
 use crate::queue::{PredictQueue, StepFailed, bar_queue};
-use crate::server::{self, Listeners, ModelLine, Shared};
+use crate::server::{self, Listeners, Shared};
 use crate::visible::Visible;
 use crate::{predictor, recover, shared_memory, tls};
 
@@ -25,25 +28,23 @@ const PREDICT_QUEUE: usize = 64;
 
 pub fn run(settings: Settings) -> Result<(), String> {
     let started = Instant::now();
-    let parts = Parts::new(&settings)?;
+    let settings = Arc::new(settings);
+    let parts = Arc::new(Parts::new(&settings)?);
     let acceptor = settings.tls.as_ref().map(|(c, k)| tls::acceptor(c, k)).transpose()?;
     let places = settings.raw.serving.sliding_streams_max;
     let deployments = load::deployments(&parts, &settings, places)?;
     if deployments.is_empty() {
         tracing::warn!("no deployments are configured: every bar will be refused");
     }
-    let models: Vec<ModelLine> = deployments.iter().map(model_line).collect();
     let for_predict = load::deployments(&parts, &settings, 0)?;
-    let pinned: Vec<_> = deployments.iter().map(|d| d.model.clone()).collect();
-    let registry = parts.registry.clone();
-    let inference = Arc::new(Inference::new(parts, &settings, &pinned));
+    let inference = Arc::new(Inference::new(parts.clone(), &settings));
 
     let memory = shared_memory::create(&settings)?;
     let visible = Visible::new(settings.raw.serving.clock, settings.raw.serving.predictions_in_memory);
     let visible = Arc::new(visible.with_memory(memory.clone()));
     let metrics = Arc::new(Metrics::default());
     let mut pipeline = open(&settings, deployments, visible.clone(), metrics.clone())?;
-    let report = recover::restart(&mut pipeline)?;
+    let report = recover::restart(&mut pipeline, &|name, digest| parts.about(name, digest))?;
     tracing::info!(
         bars = report.bars,
         predictions = report.predictions,
@@ -56,26 +57,48 @@ pub fn run(settings: Settings) -> Result<(), String> {
 
     let (bars, receiver) = bar_queue(settings.raw.server.limits.queue_bars_max);
     let (predict, predict_jobs) = sync_channel(PREDICT_QUEUE);
+    let predict = PredictQueue { sender: predict };
+    let follows = settings.raw.models.check_ms > 0;
+    let (poke, woken) = channel();
+    let table = Arc::new(Table::new(Vec::new(), follows, poke));
+    let means = Means {
+        settings: settings.clone(),
+        parts: parts.clone(),
+        bars: bars.clone(),
+        predict: predict.clone(),
+        inference: inference.clone(),
+        metrics: metrics.clone(),
+        table: table.clone(),
+    };
+    let manager = Manager::new(means, &pipeline.deployments);
+    let stop_manager = Arc::new(AtomicBool::new(false));
     let predictor = spawn("predict", move || {
         predictor::run(for_predict, &predict_jobs);
         Ok(())
     })?;
     let (ended_sender, ended) = watch::channel(false);
     let data_path = spawn("data-path", move || {
-        let result = pipeline.run(&receiver);
+        let result = pipeline.run(receiver);
         // The HTTP side stops when the data path does.
         let _ = ended_sender.send(true);
         result
+    })?;
+    let stop = stop_manager.clone();
+    let manager = spawn("manager", move || {
+        if follows {
+            manager.run(&woken, &stop);
+        }
+        Ok(())
     })?;
     let shared = Arc::new(Shared {
         settings,
         visible,
         metrics,
         bars,
-        predict: PredictQueue { sender: predict },
+        predict,
         inference,
-        models,
-        registry,
+        table: table.clone(),
+        registry: parts.registry.clone(),
     });
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -84,8 +107,11 @@ pub fn run(settings: Settings) -> Result<(), String> {
         .build()
         .map_err(|e| format!("the HTTP side can't start: {e}"))?;
     let served = runtime.block_on(serve(shared, acceptor, ended, started));
-    // Dropping the last sender ends both threads, after what is queued.
     drop(runtime);
+    stop_manager.store(true, Ordering::Release);
+    table.look();
+    // Dropping the last sender ends both threads, after what is queued.
+    manager.join().map_err(|_| "the manager panicked: please report this".to_string())?.map_err(|e| e.0)?;
     let done = data_path.join().map_err(|_| "the data path panicked: please report this".to_string());
     if let Some(memory) = memory {
         // Nothing more will be shown, however it ended.
@@ -139,7 +165,8 @@ pub fn open(
         tracing::error!(?damaged, "a damaged part of the spool was kept aside");
     }
     Ok(Pipeline {
-        deployments,
+        deployments: deployments.into_iter().enumerate().collect(),
+        known: Default::default(),
         streams: Default::default(),
         next_seq: recovery.last_prediction_seq + 1,
         spool,
@@ -156,20 +183,6 @@ pub fn open(
             history: Duration::from_secs(raw.store.history_hours * 3600),
         },
     })
-}
-
-fn model_line(d: &Deployment) -> ModelLine {
-    ModelLine {
-        model: d.model.clone(),
-        reference: d.reference.clone(),
-        symbols: d.symbols.as_ref().map_or("every symbol".into(), |s| {
-            s.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-        }),
-        timeframe: d.timeframe.to_string(),
-        label: format!("{} over {} bars", d.label, d.horizon_bars),
-        features: d.features.spec().plugin.clone(),
-        device: d.runner.device.to_string(),
-    }
 }
 
 async fn serve(

@@ -52,11 +52,11 @@ struct Held {
 }
 
 pub struct Inference {
-    parts: Parts,
+    parts: Arc<Parts>,
     bytes_max: usize,
     queue_rows_max: usize,
     /// Deployed: never dropped to make room.
-    pinned: Vec<Key>,
+    pinned: Mutex<Vec<Key>>,
     held: Mutex<Held>,
     /// One model is loaded at a time.
     loading: Mutex<()>,
@@ -73,17 +73,12 @@ pub struct IndexRow {
 }
 
 impl Inference {
-    /// `pinned`: "name/version" of deployed models.
-    pub fn new(parts: Parts, settings: &Settings, pinned: &[Arc<str>]) -> Inference {
-        let key = |model: &Arc<str>| {
-            let (name, version) = model.split_once('/')?;
-            Some((name.to_string(), version.parse().ok()?))
-        };
+    pub fn new(parts: Arc<Parts>, settings: &Settings) -> Inference {
         Inference {
             parts,
             bytes_max: settings.raw.inference.memory_bytes_max,
             queue_rows_max: settings.raw.inference.queue_rows_max,
-            pinned: pinned.iter().filter_map(key).collect(),
+            pinned: Mutex::default(),
             held: Mutex::default(),
             loading: Mutex::default(),
         }
@@ -91,6 +86,19 @@ impl Inference {
 
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// "name/version" of the models that are deployed now.
+    pub fn pin(&self, models: &[Arc<str>]) {
+        let key = |model: &Arc<str>| {
+            let (name, version) = model.split_once('/')?;
+            Some((name.to_string(), version.parse().ok()?))
+        };
+        *self.pinned() = models.iter().filter_map(key).collect();
+    }
+
+    fn pinned(&self) -> std::sync::MutexGuard<'_, Vec<Key>> {
+        self.pinned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The model, loaded if it isn't. Blocks while it loads.
@@ -167,10 +175,11 @@ impl Inference {
 
     /// Makes room and keeps it. What is in use goes when its last request is answered.
     fn keep(&self, key: Key, model: Arc<Loaded>) -> Result<(), InferError> {
+        let pinned = self.pinned().clone();
         let mut held = self.held();
         let mut total: usize = held.models.values().map(|(m, _)| m.bytes).sum::<usize>() + model.bytes;
         while total > self.bytes_max {
-            let spare = held.models.iter().filter(|(k, _)| !self.pinned.contains(k));
+            let spare = held.models.iter().filter(|(k, _)| !pinned.contains(k));
             let Some(oldest) = spare.min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone()) else {
                 break;
             };
@@ -179,7 +188,7 @@ impl Inference {
                 tracing::info!(model = gone.model, "dropped to make room");
             }
         }
-        if total > self.bytes_max && !self.pinned.contains(&key) {
+        if total > self.bytes_max && !pinned.contains(&key) {
             return Err(InferError::Failed(format!(
                 "{} needs some {} MB and {} MB of inference.memory_bytes_max are taken by deployed models: raise it",
                 model.model,

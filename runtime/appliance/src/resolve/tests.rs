@@ -68,6 +68,7 @@ fn prediction(resolver: &Resolver, seq: u64, n: i64, value: f32) -> PredictionRe
         outcome: Outcome::Values(vec![value]),
         recovered: false,
         revised: false,
+        shadow: false,
         device: "cpu".into(),
         uncertainty: resolver.uncertainty(&[value]),
     }

@@ -5,6 +5,7 @@
 //! | `POST /v1/bars` | ingest | bars in |
 //! | `GET /v1/predictions/{symbol}`, `GET /v1/predictions` | poll | the newest, or all since a `seq` |
 //! | `POST /v1/predict` | predict | raw bars through a model |
+//! | `GET /v1/deployments` | models | the deployment table as it stands now |
 //! | `/v1/models…` | models | the registry and its aliases: see [`models`] |
 //! | `GET /v2/health/live`, `/v2/health/ready` | always | health |
 //! | `GET /v2`, `/v2/models/…`, `POST /v2/models/{m}/infer`, `/v2/repository/…` | infer | Open Inference Protocol |
@@ -34,6 +35,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::Settings;
 use crate::inference::Inference;
+use crate::manage::table::Table;
 use crate::metrics::Metrics;
 use crate::queue::{BarQueue, PredictQueue};
 use crate::visible::Visible;
@@ -42,28 +44,14 @@ use spin::Spin;
 
 /// What every request may use.
 pub struct Shared {
-    pub settings: Settings,
+    pub settings: Arc<Settings>,
     pub visible: Arc<Visible>,
     pub metrics: Arc<Metrics>,
     pub bars: BarQueue,
     pub predict: PredictQueue,
     pub inference: Arc<Inference>,
-    /// "btc-1h-lstm/1" → what it says of itself, for the status page.
-    pub models: Vec<ModelLine>,
+    pub table: Arc<Table>,
     pub registry: registry::Registry,
-}
-
-/// A served model in words.
-#[derive(Clone, Debug)]
-pub struct ModelLine {
-    pub model: Arc<str>,
-    /// As it was deployed: "models:/btc@champion".
-    pub reference: Arc<str>,
-    pub symbols: String,
-    pub timeframe: String,
-    pub label: String,
-    pub features: String,
-    pub device: String,
 }
 
 /// A connection from where.

@@ -8,6 +8,8 @@
 //! | `DELETE /v1/models/{name}/aliases/{alias}` | point it nowhere |
 //! | `POST /v1/models/{name}/aliases/{alias}/rollback` | point it where it pointed before |
 
+use std::sync::Arc;
+
 use hyper::{Method, StatusCode};
 use market::Timestamp;
 use registry::{AliasError, Author, Change, History, LoadError, Reference, Registry, Which};
@@ -16,6 +18,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use super::guard::Right;
+use crate::manage::table::Table;
 
 /// Requests that look into the models directory at once; more wait.
 static AT_WORK: Semaphore = Semaphore::const_new(2);
@@ -75,7 +78,13 @@ struct Body {
 }
 
 /// Status and JSON.
-pub async fn answer(registry: Registry, asked: Asked, method: Method, body: Vec<u8>) -> (StatusCode, String) {
+pub async fn answer(
+    registry: Registry,
+    table: Arc<Table>,
+    asked: Asked,
+    method: Method,
+    body: Vec<u8>,
+) -> (StatusCode, String) {
     let body = match body.as_slice() {
         [] => Ok(Body::default()),
         bytes => serde_json::from_slice::<Body>(bytes),
@@ -91,7 +100,7 @@ pub async fn answer(registry: Registry, asked: Asked, method: Method, body: Vec<
         return failed(StatusCode::SERVICE_UNAVAILABLE, "the appliance is stopping");
     };
     let work = move || {
-        let reply = reply(&registry, &asked, &method, &body);
+        let reply = reply(&registry, &table, &asked, &method, &body);
         drop(permit);
         reply
     };
@@ -105,7 +114,13 @@ fn failed(status: StatusCode, message: &str) -> (StatusCode, String) {
     (status, json!({ "error": message }).to_string())
 }
 
-fn reply(registry: &Registry, asked: &Asked, method: &Method, body: &Body) -> (StatusCode, String) {
+fn reply(
+    registry: &Registry,
+    table: &Table,
+    asked: &Asked,
+    method: &Method,
+    body: &Body,
+) -> (StatusCode, String) {
     let at = Timestamp::now().to_string();
     let who = body.who.as_deref().unwrap_or("admin token, over HTTP");
     let author = Author { at: &at, who, why: &body.why };
@@ -113,14 +128,14 @@ fn reply(registry: &Registry, asked: &Asked, method: &Method, body: &Body) -> (S
         Asked::List => list(registry),
         Asked::Model { name } => model(registry, name),
         Asked::Alias { name, alias } if *method == Method::DELETE => {
-            moved(name, alias, registry.remove_alias(name, alias, author))
+            moved(table, name, alias, registry.remove_alias(name, alias, author))
         }
         Asked::Alias { name, alias } => match body.version {
-            Some(version) => moved(name, alias, registry.set_alias(name, alias, version, author)),
+            Some(version) => moved(table, name, alias, registry.set_alias(name, alias, version, author)),
             None => failed(StatusCode::BAD_REQUEST, "say where to: {\"version\": 7}"),
         },
         Asked::Rollback { name, alias } => {
-            moved(name, alias, registry.roll_back(name, alias, author).map(Some))
+            moved(table, name, alias, registry.roll_back(name, alias, author).map(Some))
         }
     }
 }
@@ -170,7 +185,19 @@ fn model(registry: &Registry, name: &str) -> (StatusCode, String) {
     }
 }
 
-fn moved(name: &str, alias: &str, moved: Result<Option<Change>, AliasError>) -> (StatusCode, String) {
+fn moved(
+    table: &Table,
+    name: &str,
+    alias: &str,
+    moved: Result<Option<Change>, AliasError>,
+) -> (StatusCode, String) {
+    let reference = Reference { name: name.into(), which: Which::Alias(alias.into()) }.to_string();
+    let takes_effect = match (table.is_deployed(&reference), table.follows) {
+        (true, true) => "in a moment, without a restart: see /v1/deployments",
+        (true, false) => "at the next start: models.check_ms is 0",
+        (false, _) => "where it is deployed: it isn't here",
+    };
+    table.look();
     match moved {
         Ok(change) => {
             let body = json!({
@@ -178,7 +205,7 @@ fn moved(name: &str, alias: &str, moved: Result<Option<Change>, AliasError>) -> 
                 "alias": alias,
                 "moved": change.is_some(),
                 "change": change,
-                "takes_effect": "at the next start",
+                "takes_effect": takes_effect,
             });
             (StatusCode::OK, body.to_string())
         }

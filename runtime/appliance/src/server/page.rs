@@ -71,20 +71,37 @@ pub fn status(shared: &Shared) -> String {
         shared.bars.waiting(),
     );
     page.push_str(
-        "<h2>Models</h2><table><tr><th>model<th>deployed as<th>symbols<th>timeframe<th>predicts<th>features<th>device",
+        "<h2>Models</h2><table><tr><th>model<th>type<th>deployed as<th>symbols<th>timeframe<th>predicts<th>features<th>device",
     );
-    for m in &shared.models {
-        let _ = write!(
-            page,
-            "<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}",
-            escaped(&m.model),
-            escaped(&m.reference),
-            escaped(&m.symbols),
-            escaped(&m.timeframe),
-            escaped(&m.label),
-            escaped(&m.features),
-            escaped(&m.device)
-        );
+    for line in shared.table.lines() {
+        let symbols = line.seat.symbols.as_ref().map_or("every symbol".into(), |s| {
+            s.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        });
+        let place = match &line.seat.challenger {
+            None => escaped(&line.seat.reference),
+            Some(split) if split.share == 0.0 && split.symbols.is_empty() => {
+                format!("{} (shadow)", escaped(&line.seat.reference))
+            }
+            Some(split) => {
+                format!("{} (challenger of {:.0} %)", escaped(&line.seat.reference), 100.0 * split.share)
+            }
+        };
+        let (symbols, timeframe) = (escaped(&symbols), &line.seat.timeframe);
+        let _ = match &line.model {
+            Some(m) => write!(
+                page,
+                "<tr><td>{}<td>{}<td>{place}<td>{symbols}<td>{timeframe}<td>{}<td>{}<td>{}",
+                escaped(&m.model),
+                escaped(&m.model_type),
+                escaped(&m.label),
+                escaped(&m.features),
+                escaped(&m.device)
+            ),
+            None => write!(page, "<tr><td>none yet<td><td>{place}<td>{symbols}<td>{timeframe}<td><td><td>"),
+        };
+        if let Some(problem) = &line.problem {
+            let _ = write!(page, "<tr><td class=warn colspan=8>{}", escaped(problem));
+        }
     }
     page.push_str("</table>");
     outcomes(&mut page, shared);
@@ -111,7 +128,7 @@ pub fn status(shared: &Shared) -> String {
             "<tr><td>{}<td>{}<td>{}<td class={class}>{}",
             slot.key.symbol,
             slot.key.timeframe,
-            escaped(&slot.model),
+            escaped(&slot.about.model),
             escaped(&text)
         );
     }

@@ -20,7 +20,7 @@ use super::{Shared, Via, page, v2};
 use crate::ingest::{self, BodyError};
 use crate::metrics::POLL;
 use crate::outcomes::{Line, summaries};
-use crate::queue::{Outcome, PredictError, PredictJob, SendError};
+use crate::queue::{Outcome, PredictError, PredictJob, PredictWork, SendError};
 use crate::render;
 use crate::visible::{Answer, Filter, Slot};
 
@@ -55,6 +55,7 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
     let asked = Asked::parse(path);
     let (route, enabled, method, right) = match path {
         "/v1/bars" => ("bars", on.ingest, Method::POST, Right::Ingest),
+        "/v1/deployments" => ("deployments", on.models, Method::GET, Right::Poll),
         "/v1/outcomes" => ("outcomes", on.poll, Method::GET, Right::Poll),
         "/v1/predict" => ("predict", on.predict, Method::POST, Right::Poll),
         "/v1/predictions" => ("predictions", on.poll, Method::GET, Right::Poll),
@@ -99,6 +100,7 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
         "predict" => predict(shared, request).await,
         "predictions" => predictions(shared, &request).await,
         "outcomes" => outcomes(shared, &request),
+        "deployments" => reply(StatusCode::OK, JSON, shared.table.to_json()),
         POLL => prediction(shared, &request).await,
         "live" => reply(StatusCode::OK, JSON, "{\"live\":true}"),
         "ready" => ready(shared),
@@ -228,12 +230,14 @@ async fn models(shared: &Shared, asked: Asked, request: Request<Body>) -> Reply 
         Ok(b) => b,
         Err(response) => return response,
     };
-    let (status, json) = models::answer(shared.registry.clone(), asked, method, body.to_vec()).await;
+    let (status, json) = {
+        let (registry, table) = (shared.registry.clone(), shared.table.clone());
+        models::answer(registry, table, asked, method, body.to_vec()).await
+    };
     reply(status, JSON, json)
 }
 
-/// A model as polls name it, "name" or "name/version", from any way of naming it. An alias is what it was when
-/// the appliance started.
+/// A model as polls name it, "name", "name/version" or as it is deployed, from any way of naming it.
 fn named(shared: &Shared, text: &str) -> Result<String, String> {
     let Ok(reference) = Reference::parse(text) else { return Ok(text.into()) };
     match &reference.which {
@@ -241,8 +245,8 @@ fn named(shared: &Shared, text: &str) -> Result<String, String> {
         Which::Number(number) => Ok(format!("{}/{number}", reference.name)),
         Which::Alias(_) => {
             let wanted = reference.to_string();
-            let served = shared.models.iter().find(|line| *line.reference == *wanted);
-            served.map(|line| line.model.to_string()).ok_or_else(|| format!("{wanted} is not deployed here"))
+            let is_here = shared.table.is_deployed(&wanted);
+            is_here.then_some(wanted).ok_or_else(|| format!("{reference} is not deployed here"))
         }
     }
 }
@@ -268,6 +272,7 @@ fn query(shared: &Shared, text: Option<&str>) -> Result<Query, String> {
                 query.filter.timeframe = Some(Timeframe::parse(&value).map_err(|e| e.to_string())?)
             }
             "model" => query.filter.model = Some(named(shared, &value)?),
+            "model_type" => query.filter.model_type = Some(value.into_owned()),
             "wait_ms" => query.wait_ms = number()?.min(shared.settings.raw.server.limits.wait_ms_max),
             "after_seq" => query.after_seq = number()?,
             "limit" => query.limit = number()?.clamp(1, 10_000) as usize,
@@ -278,7 +283,7 @@ fn query(shared: &Shared, text: Option<&str>) -> Result<Query, String> {
             }
             _ => {
                 return Err(format!(
-                    "unknown parameter '{name}': there are timeframe, model, wait_ms, after_seq, symbols and limit"
+                    "unknown parameter '{name}': there are timeframe, model, model_type, wait_ms, after_seq, symbols and limit"
                 ));
             }
         }
@@ -296,7 +301,7 @@ async fn prediction(shared: &Shared, request: &Request<Body>) -> Reply {
         Err(e) => return bad(Symbol::new(&symbol).map_or_else(|s| s.to_string(), |_| e)),
     };
     let known = request.headers().get(IF_NONE_MATCH).and_then(|v| v.to_str().ok());
-    let find = || shared.visible.find(&symbol, query.filter.timeframe, query.filter.model.as_deref());
+    let find = || shared.visible.find(&symbol, &query.filter);
     let respond = |slot: Option<&Slot>| match slot {
         Some(slot) => newest(shared, slot, known),
         None => match Symbol::new(&symbol) {
@@ -324,27 +329,36 @@ async fn prediction(shared: &Shared, request: &Request<Body>) -> Reply {
     }
 }
 
+/// No answer fits: for want of a bar, of a model in its place, or of such a model at all.
 fn unknown(shared: &Shared, symbol: &Symbol, query: &Query) -> Reply {
     let covers = |d: &&crate::config::CheckedDeployment| {
         d.symbols.as_ref().is_none_or(|s| s.contains(symbol))
             && query.filter.timeframe.is_none_or(|t| t == d.timeframe)
     };
-    match shared.settings.deployments.iter().find(covers) {
-        Some(_) => {
-            let members = [("reason", "\"warming\"".into()), ("have", "0".into())];
-            error(StatusCode::SERVICE_UNAVAILABLE, &format!("no bar of {symbol} has come yet"), &members)
-        }
-        None => {
-            let message = format!("no model is deployed for {symbol}: see deployments in config.toml");
-            error(StatusCode::NOT_FOUND, &message, &[])
-        }
+    if shared.settings.deployments.iter().find(covers).is_none() {
+        let message = format!("no model is deployed for {symbol}: see deployments in config.toml");
+        return error(StatusCode::NOT_FOUND, &message, &[]);
     }
+    let Filter { model, model_type, .. } = &query.filter;
+    if let Some(reference) = model.as_ref().filter(|m| shared.table.is_deployed(m))
+        && shared.table.model(reference).is_none()
+    {
+        let message = format!("{reference} points at no version that serves: see /v1/deployments");
+        return error(StatusCode::SERVICE_UNAVAILABLE, &message, &[("reason", "\"no_model\"".into())]);
+    }
+    let any = Filter { model: None, model_type: None, ..query.filter.clone() };
+    if (model.is_some() || model_type.is_some()) && shared.visible.find(symbol.as_str(), &any).is_some() {
+        let message = format!("no such model answers for {symbol}: see /v1/deployments");
+        return error(StatusCode::NOT_FOUND, &message, &[]);
+    }
+    let members = [("reason", "\"warming\"".into()), ("have", "0".into())];
+    error(StatusCode::SERVICE_UNAVAILABLE, &format!("no bar of {symbol} has come yet"), &members)
 }
 
 fn newest(shared: &Shared, slot: &Slot, known: Option<&str>) -> Reply {
     let key = &slot.key;
     let unavailable = |reason: &str, message: String, members: &[(&str, String)]| {
-        let mut all = vec![("reason", render::quoted(reason)), ("model", render::quoted(&slot.model))];
+        let mut all = vec![("reason", render::quoted(reason)), ("model", render::quoted(&slot.about.model))];
         all.extend_from_slice(members);
         error(StatusCode::SERVICE_UNAVAILABLE, &message, &all)
     };
@@ -418,7 +432,15 @@ fn outcomes(shared: &Shared, request: &Request<Body>) -> Reply {
         Ok(query) => query,
         Err(e) => return error(StatusCode::BAD_REQUEST, &e, &[]),
     };
-    let found = shared.visible.outcomes.select(&query.filter, query.last);
+    let mut filter = query.filter;
+    if let Some(wanted) = &filter.model {
+        // Outcomes are of versions: of an alias, those of the one that it points at.
+        filter.model = match named(shared, wanted) {
+            Ok(name) => Some(shared.table.model(&name).map_or(name, |model| model.to_string())),
+            Err(e) => return error(StatusCode::NOT_FOUND, &e, &[]),
+        };
+    }
+    let found = shared.visible.outcomes.select(&filter, query.last);
     let summaries = summaries(found.iter().map(|record| &**record));
     let listed = found.iter().skip(found.len().saturating_sub(query.list));
     let lines: Vec<Line> = listed.map(|record| Line::from(&**record)).collect();
@@ -469,6 +491,8 @@ struct PredictBody {
     timeframe: Timeframe,
     #[serde(default)]
     model: Option<String>,
+    #[serde(default)]
+    model_type: Option<String>,
     bars: Vec<PredictBar>,
 }
 
@@ -513,8 +537,8 @@ async fn predict(shared: &Shared, request: Request<Body>) -> Reply {
         Ok(model) => model,
         Err(message) => return error(StatusCode::NOT_FOUND, &message, &[]),
     };
-    let job = PredictJob { key, model, bars, reply: sender };
-    if shared.predict.sender.try_send(job).is_err() {
+    let job = PredictJob { key, model, model_type: asked.model_type, bars, reply: sender };
+    if shared.predict.sender.try_send(PredictWork::Job(job)).is_err() {
         return error(StatusCode::SERVICE_UNAVAILABLE, "too many predict requests are waiting", &[]);
     }
     match answer.await {
@@ -541,13 +565,14 @@ async fn predict(shared: &Shared, request: Request<Body>) -> Reply {
 fn ready(shared: &Shared) -> Reply {
     let [predictions, warming, abstained, quarantined] = shared.visible.counts();
     let ready = quarantined == 0;
-    let models: Vec<String> = shared
-        .models
+    let lines = shared.table.lines();
+    let models: Vec<String> = lines
         .iter()
-        .map(|m| {
+        .filter_map(|line| {
+            let m = line.model.as_ref()?;
             let [model, reference, device] =
-                [&*m.model, &*m.reference, m.device.as_str()].map(render::quoted);
-            format!("{{\"model\":{model},\"deployed_as\":{reference},\"device\":{device}}}")
+                [&*m.model, &*line.seat.reference, m.device.as_str()].map(render::quoted);
+            Some(format!("{{\"model\":{model},\"deployed_as\":{reference},\"device\":{device}}}"))
         })
         .collect();
     let body = format!(

@@ -57,11 +57,11 @@ fn confidence_and_intervals_hold_on_held_out_data() {
                 let calibration = fit(&reading, 0.9, &simulated(kind, bend, 2000, 10 + seed)).unwrap();
                 let on = simulated(kind, bend, 5000, 90 + seed);
                 let found = reliability(&reading, &calibration, &on);
-                assert!(found.calibration_error < 0.04, "{kind:?} {bend}: {found:?}");
-                assert!((found.confidence - found.right).abs() < 0.03, "{kind:?} {bend}: {found:?}");
+                // 2000 and 5000 draws of a rate near 0.7: 4 deviations, here and for the coverage below.
+                assert!(found.calibration_error < 0.05, "{kind:?} {bend}: {found:?}");
+                assert!((found.confidence - found.right).abs() < 0.05, "{kind:?} {bend}: {found:?}");
                 let spread = found.bins[found.bins.len() - 1].confidence - found.bins[0].confidence;
                 assert!(spread > 0.1, "{kind:?}: it tells sure from unsure: {found:?}");
-                // 2000 and 5000 draws: 4 deviations.
                 assert!((found.coverage - 0.9).abs() < 0.035, "{kind:?} {bend}: {}", found.coverage);
                 assert!(
                     (found.coverage_adaptive - 0.9).abs() < 0.03,

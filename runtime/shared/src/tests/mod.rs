@@ -32,6 +32,7 @@ pub fn nth(n: u64) -> Snapshot {
         flags: n & (flag::PROVISIONAL | flag::RECOVERED | flag::REVISED),
         cause: [Cause::None, Cause::Plugin, Cause::NotFinite][n as usize % 3],
         label: Label::new(["log_return", "realised_volatility", "", "x"][n as usize % 4]).unwrap(),
+        model_version: n ^ 3,
         uncertainty: (!n.is_multiple_of(3)).then(|| Uncertainty {
             confidence: n as f64 * 1e-3,
             low: -(n as f64),

@@ -89,6 +89,7 @@ fn prediction(seq: u64) -> Record {
         outcome: Outcome::Values(vec![seq as f32 * 0.5, -0.0]),
         recovered: false,
         revised: false,
+        shadow: false,
         device: "cpu".to_owned(),
         uncertainty: None,
     })

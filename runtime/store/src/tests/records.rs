@@ -23,9 +23,11 @@ fn samples() -> Vec<Record> {
         bar(3),
         forming,
         prediction(u64::MAX),
-        Record::Prediction(PredictionRecord { outcome, recovered: true, revised: true, ..abstained }),
+        Record::Prediction(PredictionRecord { outcome, recovered: true, revised: true, ..abstained.clone() }),
         Record::Prediction(long),
-        sure,
+        sure.clone(),
+        shadow(sure),
+        shadow(Record::Prediction(abstained)),
         realised(Realised::Gap, vec![]),
         realised(Realised::Lost, vec![3; RESOLVER_STATE_BYTES_MAX]),
         realised(Realised::Value(VALUE), vec![1, 2]),
@@ -50,6 +52,13 @@ fn samples() -> Vec<Record> {
             at: Timestamp(0),
         }),
     ]
+}
+
+fn shadow(record: Record) -> Record {
+    match record {
+        Record::Prediction(p) => Record::Prediction(PredictionRecord { shadow: true, ..p }),
+        other => other,
+    }
 }
 
 const VALUE: RealisedValue = RealisedValue {
@@ -103,6 +112,8 @@ fn versions_stay_as_they_are() {
         (2, 2_513_488_955),
         (2, 1_944_544_728),
         (2, 1_802_902_238),
+        (2, 3_736_015_274),
+        (2, 1_136_770_403),
         (5, 4_016_066_019),
         (5, 4_241_652_450),
         (5, 3_845_172_413),
@@ -171,7 +182,7 @@ fn limits_are_kept_when_writing() {
 fn other_kinds_and_versions_are_named() {
     assert_eq!(Record::decode(0, 1, &[]), Err(RecordError::UnknownKind { kind: 0 }));
     assert_eq!(Record::decode(6, 1, &[]), Err(RecordError::UnknownKind { kind: 6 }));
-    assert_eq!(Record::decode(2, 3, &[]), Err(RecordError::UnknownVersion { kind: 2, version: 3 }));
+    assert_eq!(Record::decode(2, 4, &[]), Err(RecordError::UnknownVersion { kind: 2, version: 4 }));
 }
 
 #[test]
