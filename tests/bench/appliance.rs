@@ -18,6 +18,8 @@ use crate::{machine, model, pin};
 
 pub const SHIPPED: &str = "btc-1h-lstm";
 pub const SYMBOL: &str = "BTCUSDT";
+/// The alias that moves while ten models serve.
+pub const MOVED: &str = "champion";
 const START_MAX: Duration = Duration::from_secs(120);
 
 /// The name of what [`publish`] publishes.
@@ -52,12 +54,15 @@ pub enum Server {
     Spinning,
     /// Without the last core, which belongs to a process that reads shared memory without a pause.
     Beside,
+    /// With ten models for every symbol, the first of them by alias.
+    Ten,
 }
 
 impl Server {
     pub fn of(case: &Case) -> Server {
         match case.name {
             "bar_to_visible" => Server::Beside,
+            name if name.starts_with("ten_") => Server::Ten,
             name if name.ends_with("_spin") => Server::Spinning,
             _ => Server::Plain,
         }
@@ -84,7 +89,7 @@ pub struct Appliance {
     next_bar: u64,
     _folder: tempfile::TempDir,
     /// Where it was made for this appliance.
-    _models: Option<tempfile::TempDir>,
+    models: Option<tempfile::TempDir>,
 }
 
 impl Appliance {
@@ -96,12 +101,46 @@ impl Appliance {
     ) -> Result<Appliance, String> {
         let (folder, _) = publish(root, layers, hidden, Some(window))?;
         let mut appliance = Appliance::start(root, folder.path(), PUBLISHED, server)?;
-        appliance._models = Some(folder);
+        appliance.models = Some(folder);
+        Ok(appliance)
+    }
+
+    /// Ten models for every symbol; the first has two versions and the alias [`MOVED`].
+    pub fn start_ten(root: &Path) -> Result<Appliance, String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        let (folder, _) = publish(root, 1, 64, None)?;
+        let registry = Registry::open(folder.path()).map_err(|e| text(&e))?;
+        let first = registry.load(PUBLISHED, Version::Latest).map_err(|e| text(&e))?;
+        for n in 0..10 {
+            let mut manifest = first.manifest.clone();
+            if n > 0 {
+                manifest.name = format!("{PUBLISHED}-{n}");
+            }
+            registry.publish(manifest, &[("model.onnx", &first.onnx)]).map_err(|e| text(&e))?;
+        }
+        let author = registry::Author { at: "2024-01-01T00:00:00Z", who: "bench", why: "" };
+        registry.set_alias(PUBLISHED, MOVED, 1, author).map_err(|e| text(&e))?;
+        let row = |model: &str| format!("{{model={model:?},symbols=[\"*\"],timeframe=\"1h\"}}");
+        let rows: Vec<String> = (1..10).map(|n| row(&format!("{PUBLISHED}-{n}"))).collect();
+        let rows = format!("[{},{}]", row(&format!("{PUBLISHED}@{MOVED}")), rows.join(","));
+        let mut appliance = Appliance::start_as(root, folder.path(), PUBLISHED, &rows, Server::Ten)?;
+        appliance.models = Some(folder);
         Ok(appliance)
     }
 
     /// A model of a folder of models, warm and with one prediction.
     pub fn start(root: &Path, models: &Path, model: &str, server: Server) -> Result<Appliance, String> {
+        let row = format!("[{{model={model:?},symbols=[{SYMBOL:?}],timeframe=\"1h\"}}]");
+        Appliance::start_as(root, models, model, &row, server)
+    }
+
+    fn start_as(
+        root: &Path,
+        models: &Path,
+        model: &str,
+        deployments: &str,
+        server: Server,
+    ) -> Result<Appliance, String> {
         let spins = server == Server::Spinning;
         let registry = Registry::open(models).map_err(|e| e.to_string())?;
         let manifest = registry.load(model, Version::Latest).map_err(|e| e.to_string())?.manifest;
@@ -126,10 +165,10 @@ impl Appliance {
             ("plugins.cache_folder", quoted(&folder.path().join("cache"))),
             ("plugins.bar_deadline_ms", "1000".into()),
             ("log.level", "warn".into()),
-            (
-                "deployments",
-                format!("[{{model={model:?},symbols=[{SYMBOL:?}],timeframe={:?}}}]", manifest.data.timeframe),
-            ),
+            ("models.check_ms", "10".into()),
+            // Full early, so that memory that grows is something else's.
+            ("serving.predictions_in_memory", if server == Server::Ten { "1000" } else { "100000" }.into()),
+            ("deployments", deployments.into()),
         ] {
             command.arg("--set").arg(format!("{key}={value}"));
         }
@@ -153,7 +192,7 @@ impl Appliance {
             input: (manifest.input.window as usize, manifest.input.features as usize),
             next_bar: 0,
             _folder: folder,
-            _models: None,
+            models: None,
         };
         appliance.address = appliance.listens()?;
         appliance.warm(manifest.features.warmup as usize + manifest.input.window as usize)?;
@@ -228,6 +267,19 @@ impl Appliance {
         Ok(Connection::new(Box::new(stream)))
     }
 
+    /// For the first of ten models.
+    pub fn swapper(&self) -> Result<Swapper, String> {
+        let models = self.models.as_ref().ok_or("no models of its own")?.path().to_path_buf();
+        Ok(Swapper { models, address: self.address.clone(), connection: self.tcp()? })
+    }
+
+    /// Of its memory, what is resident.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|k| 1024 * k)
+    }
+
     /// SIGTERM, and an orderly end.
     pub fn stop(&mut self) -> Result<(), String> {
         let sent = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status();
@@ -248,6 +300,33 @@ impl Drop for Appliance {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Moves the alias [`MOVED`] while other threads use the appliance.
+pub struct Swapper {
+    models: PathBuf,
+    address: String,
+    connection: Connection,
+}
+
+impl Swapper {
+    /// Points it at a version, and waits until that serves.
+    pub fn swap(&mut self, version: u32) -> Result<(), String> {
+        let registry = Registry::open(&self.models).map_err(|e| e.to_string())?;
+        let author = registry::Author { at: "2024-01-01T00:00:00Z", who: "bench", why: "" };
+        registry.set_alias(PUBLISHED, MOVED, version, author).map_err(|e| e.to_string())?;
+        let request = format!("GET /v1/deployments HTTP/1.1\r\nHost: {}\r\n\r\n", self.address);
+        let wanted = format!("\"model\":\"{PUBLISHED}/{version}\"");
+        let until = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < until {
+            let reply = self.connection.exchange(request.as_bytes())?;
+            if String::from_utf8_lossy(reply.body).contains(&wanted) {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        Err(format!("version {version} didn't take over within 60 s"))
     }
 }
 

@@ -5,7 +5,7 @@ use cpu::Precision;
 use crate::appliance::Appliance;
 use crate::model::{self, Model};
 use crate::stats::{Compare, Round};
-use crate::wire;
+use crate::{swap, wire};
 
 pub struct Case {
     pub name: &'static str,
@@ -168,6 +168,8 @@ pub const CASES: &[Case] = &[
     wire("poll_rate", wire::poll_rate),
     wire("infer_256", wire::infer_256),
     wire("infer_1000", wire::infer_1000),
+    wire("ten_quiet", swap::ten_quiet),
+    wire("ten_swapping", swap::ten_swapping),
     wire("bar_to_visible", wire::bar_to_visible),
     wire("poll_tcp_spin", wire::poll_tcp_spin),
     wire("poll_unix_spin", wire::poll_unix_spin),

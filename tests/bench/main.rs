@@ -13,6 +13,7 @@ mod pin;
 mod report;
 mod run;
 mod stats;
+mod swap;
 mod tract;
 mod usage;
 mod wire;

@@ -225,12 +225,15 @@ fn wire(settings: &Settings, cases: &[&Case], outcome: &mut Outcome) -> Result<(
     if cases.is_empty() {
         return Ok(());
     }
-    for server in [Server::Plain, Server::Beside, Server::Spinning] {
+    for server in [Server::Plain, Server::Ten, Server::Beside, Server::Spinning] {
         let cases: Vec<_> = cases.iter().filter(|(case, _)| Server::of(case) == server).collect();
         if cases.is_empty() {
             continue;
         }
-        let mut appliance = Appliance::start_lstm(&settings.root, (2, 128, 60), server)?;
+        let mut appliance = match server {
+            Server::Ten => Appliance::start_ten(&settings.root)?,
+            _ => Appliance::start_lstm(&settings.root, (2, 128, 60), server)?,
+        };
         for (case, run) in cases {
             eprintln!("{} …", case.name);
             let rounds = run(&mut appliance, settings.quick).map_err(|e| format!("{}: {e}", case.name))?;
