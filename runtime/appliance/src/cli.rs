@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use crate::cli_manage::{EventsOf, MixedBars, Promote, Retrain};
 pub use crate::cli_tune::{Latency, PrunerName, SamplerName, Tune, TuneCommand};
 
 /// AlphaPlus trains time-series models on bars, predicts on each new one, and answers polls over local HTTP.
@@ -13,6 +14,8 @@ Examples:
   alphaplus serve                                             answer with the models in config.toml
   alphaplus train --bars BTCUSDT-1h.csv.gz --name btc         train a model and register it
   alphaplus tune --study btc --bars BTCUSDT-1h.csv.gz         search for a better one
+  alphaplus retrain btc@champion --bars BTCUSDT-1h.csv.gz     a new version on newer bars
+  alphaplus promote btc@challenger --bars BTCUSDT-1h.csv.gz   into the champion's place, if it is better
   alphaplus evaluate btc --bars BTCUSDT-1h.csv.gz             compare it with naive and ridge
   alphaplus explain btc --bars BTCUSDT-1h.csv.gz --svg e.svg   which features make its predictions
   alphaplus plugin new features my-features                   begin a feature plugin
@@ -36,6 +39,10 @@ pub enum Command {
     Serve,
     /// Train a model on bars and register it.
     Train(Box<Train>),
+    /// Train a new version of a registered model on newer bars.
+    Retrain(Box<Retrain>),
+    /// Judge a challenger beside the champion, and give it the champion's place if the gate lets it.
+    Promote(Box<Promote>),
     /// Search the hyper-parameters of an architecture on bars, and register the best model.
     Tune(Box<Tune>),
     /// Judge a registered model on held-out bars, or a recipe on walk-forward folds beside all baselines.
@@ -59,6 +66,8 @@ pub enum Command {
     Bench(Bench),
     /// What became of the predictions in the spool: accuracy, coverage, error.
     Outcomes(Outcomes),
+    /// What was done with models, and why: retrainings, verdicts, promotions, moves of aliases.
+    Events(EventsOf),
     /// What a running appliance shows in shared memory.
     Shared(SharedMemory),
     /// What this machine can do, and what is missing.

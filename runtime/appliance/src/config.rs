@@ -141,6 +141,7 @@ pub struct Plugins {
 pub struct Models {
     pub folder: PathBuf,
     pub check_ms: u64,
+    pub events: PathBuf,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -285,7 +286,7 @@ impl Default for Plugins {
 
 impl Default for Models {
     fn default() -> Self {
-        Models { folder: "models".into(), check_ms: 1_000 }
+        Models { folder: "models".into(), check_ms: 1_000, events: "events.jsonl".into() }
     }
 }
 
@@ -411,6 +412,7 @@ pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Settings,
     {
         *folder = base.join(&*folder);
     }
+    raw.models.events = raw.models.folder.join(&raw.models.events);
     check(raw, base)
 }
 

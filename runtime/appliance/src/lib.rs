@@ -1,10 +1,12 @@
 //! The appliance: the only crate that sees the others together.
 
 pub mod cli;
+mod cli_manage;
 mod cli_tune;
 pub mod commands;
 pub mod config;
 pub mod deployment;
+pub mod events;
 pub mod feed;
 pub mod foreign;
 pub mod heatmap;

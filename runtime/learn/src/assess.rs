@@ -10,6 +10,7 @@
 pub mod fold;
 pub mod gate;
 pub mod importance;
+pub mod pair;
 pub mod panel;
 pub mod report;
 pub mod saved;

@@ -115,6 +115,30 @@ impl Checkpoint {
     }
 }
 
+/// States alone as one safetensors file.
+pub fn states_to_bytes(states: &[(String, Tensor)]) -> Result<Vec<u8>, String> {
+    let bytes = |tensor: &Tensor| -> Vec<u8> { tensor.data().iter().flat_map(|x| x.to_le_bytes()).collect() };
+    let tensors: Vec<_> = states.iter().map(|(name, t)| (name, t.dims().to_vec(), bytes(t))).collect();
+    let views = tensors
+        .iter()
+        .map(|(name, dims, bytes)| Ok((name, TensorView::new(Dtype::F32, dims.clone(), bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|e| e.to_string())?;
+    safetensors::serialize(views, None).map_err(|e| e.to_string())
+}
+
+/// What [`states_to_bytes`] wrote, by name.
+pub fn states_from_bytes(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
+    let mut states = Vec::new();
+    for (name, view) in file.tensors() {
+        let tensor = tensor_of(&view).map_err(|e| format!("tensor {name}: {e}"))?;
+        states.push((name.to_string(), tensor));
+    }
+    states.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(states)
+}
+
 fn tensor_of(view: &TensorView<'_>) -> Result<Tensor, String> {
     if view.dtype() != Dtype::F32 {
         return Err(format!("it is {:?}, not F32", view.dtype()));
@@ -189,6 +213,15 @@ mod tests {
             assert_eq!(bits(&back), bits(&checkpoint));
         }
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn states_alone_come_back_too() {
+        let states = sample().states;
+        let bytes = states_to_bytes(&states).unwrap();
+        assert_eq!(states_from_bytes(&bytes).unwrap(), states);
+        assert!(states_from_bytes(&bytes[..bytes.len() - 1]).is_err());
+        assert!(states_from_bytes(b"no file").is_err());
     }
 
     #[test]

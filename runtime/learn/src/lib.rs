@@ -1,7 +1,7 @@
 //! Datasets, splits, training, tuning, evaluation. Pure but for checkpoints and the journals of studies: devices, file
 //! formats and feature plugins come in as `graph::Executor` and `market::Features`.
 //!
-//! [`assess::assess`] judges a recipe on walk-forward folds. [`fit::prepare`] makes data ready, [`train::train`] trains, [`fit::judge`] judges on the test part, and
+//! [`assess::assess`] judges a recipe on walk-forward folds, [`assess::pair::judge`] a challenger beside the champion. [`fit::prepare`] makes data ready, [`train::train`] trains, [`fit::judge`] judges on the test part, and
 //! [`TrainingRecipe::manifest`] writes down all of it. Everything is a function of the recipe, the bars, the plugins
 //! and the executor: the same ones give the same bits.
 
@@ -27,6 +27,7 @@ pub mod progress;
 pub mod random;
 pub mod reading;
 pub mod recipe;
+pub mod retrain;
 pub mod settings;
 pub mod split;
 pub mod train;
@@ -44,7 +45,7 @@ pub use reading::Reading;
 pub use recipe::{DataRecipe, PinnedData, PluginUse, TrainingRecipe};
 pub use settings::TrainingSettings;
 pub use split::{CalibrationCut, Cut, Split, SplitRecipe, SplitTimes};
-pub use train::{Target, TrainError, Trained, train};
+pub use train::{Target, TrainError, Trained, train, train_from};
 
 #[cfg(test)]
 mod testing;

@@ -26,7 +26,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    fn new(name: &str, passed: bool, found: String) -> Probe {
+    pub(crate) fn new(name: &str, passed: bool, found: String) -> Probe {
         Probe { name: name.into(), passed, found }
     }
 }

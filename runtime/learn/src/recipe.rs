@@ -178,6 +178,7 @@ impl TrainingRecipe {
             metrics: evaluation.metrics.clone(),
             calibration: None,
             foreign: None,
+            parent: None,
             serving: Serving {
                 sliding: Sliding::Exact,
                 device_tolerance: self.device_tolerance,

@@ -4,14 +4,17 @@
 //! the device. Each epoch sees the training samples in a new order and leaves out the last ones that don't fill a
 //! batch. Same seed, data, graph and executor: same bits, also over a kill and a resume.
 
+mod beginning;
+
 use std::fmt;
 use std::path::Path;
 
 use graph::builder::DROPOUT_SEED;
-use graph::reference::initial_states;
 use graph::training::{TrainingError, training_graph};
 use graph::{Executor, Graph, Initial, Plan, PrepareError, RunError, Tensor, VerifyError, rewrite};
-use registry::{Hasher, Output};
+use registry::Output;
+
+use beginning::{check_names, fingerprint, first_states};
 
 use crate::checkpoint::{Checkpoint, CheckpointError, Journal};
 use crate::dataset::Dataset;
@@ -58,6 +61,9 @@ pub struct Trained {
     /// Loss per epoch, in the label's normalised unit.
     pub train_curve: Vec<f64>,
     pub validation_curve: Vec<f64>,
+    /// All states of the training graph at the best epoch, by name, the optimiser's too: where a later training can
+    /// [begin](train_from). Without the optimiser's where the run was resumed from an older checkpoint.
+    pub states: Vec<(String, Tensor)>,
 }
 
 /// Trains until `epochs_max`, or until `patience` epochs bring no better validation loss. With a checkpoint path, each
@@ -68,7 +74,19 @@ pub fn train(
     progress: &mut dyn Progress,
     checkpoint: Option<&Path>,
 ) -> Result<Trained, TrainError> {
-    let mut run = Run::start(job, executor, checkpoint)?;
+    train_from(job, executor, progress, checkpoint, &[])
+}
+
+/// [`train`], but beginning at these states rather than at random weights: all weights, with or without the optimiser's
+/// moments. None is `train`.
+pub fn train_from(
+    job: &Job<'_>,
+    executor: &dyn Executor,
+    progress: &mut dyn Progress,
+    checkpoint: Option<&Path>,
+    start: &[(String, Tensor)],
+) -> Result<Trained, TrainError> {
+    let mut run = Run::start(job, executor, checkpoint, start)?;
     progress.start(&run.outline());
     while !run.is_over() {
         run.epoch(progress)?;
@@ -93,7 +111,7 @@ struct Run<'a> {
     batches: u32,
     resumed_epochs: u32,
     journal: Journal,
-    /// The model's states at the best epoch.
+    /// The states at the best epoch.
     best: Vec<(String, Tensor)>,
 }
 
@@ -117,6 +135,7 @@ impl<'a> Run<'a> {
         job: &'a Job<'a>,
         executor: &dyn Executor,
         checkpoint: Option<&Path>,
+        start: &[(String, Tensor)],
     ) -> Result<Self, TrainError> {
         if let Some((key, expected)) = job.settings.problem() {
             return Err(TrainError::Setting { key, expected });
@@ -134,7 +153,8 @@ impl<'a> Run<'a> {
         let mut step_plan = executor.prepare(&graph, &[batch]).map_err(TrainError::Prepare)?;
         let predictor =
             Predictor::new(executor, &inference, job.dataset, batch).map_err(TrainError::Validation)?;
-        let fingerprint = fingerprint(job);
+        let first = first_states(&graph, &inference, job.settings.seed, start)?;
+        let fingerprint = fingerprint(job, start);
         let restored = match checkpoint {
             Some(path) => Checkpoint::read(path).map_err(TrainError::Checkpoint)?,
             None => None,
@@ -148,7 +168,7 @@ impl<'a> Run<'a> {
             }
             None => {
                 let journal = Journal { fingerprint, ..Journal::default() };
-                (journal, initial_states(&graph, job.settings.seed), Vec::new())
+                (journal, first, Vec::new())
             }
         };
         step_plan.load(&states).map_err(TrainError::Load)?;
@@ -183,9 +203,9 @@ impl<'a> Run<'a> {
         // What was saved is what goes on, also on a device that keeps more digits than it saves.
         let saved = self.step_plan.save();
         self.step_plan.load(&saved).map_err(TrainError::Load)?;
-        let weights: Vec<(String, Tensor)> =
-            saved.into_iter().filter(|(name, _)| self.inference.state(name).is_some()).collect();
-        let validation_loss = self.validate(&weights)?;
+        let is_weight = |(name, _): &&(String, Tensor)| self.inference.state(name).is_some();
+        let weights: Vec<(String, Tensor)> = saved.iter().filter(is_weight).cloned().collect();
+        let validation_loss = validate(self.job, &mut self.predictor, &weights)?;
         let journal = &mut self.journal;
         journal.epoch = epoch;
         journal.train_curve.push(total / f64::from(self.batches));
@@ -193,7 +213,7 @@ impl<'a> Run<'a> {
         let best_before = journal.best_epoch.checked_sub(1).map(|i| journal.validation_curve[i as usize]);
         if best_before.is_none_or(|best| validation_loss < best) {
             journal.best_epoch = epoch;
-            self.best = weights;
+            self.best = saved;
         }
         Ok(())
     }
@@ -229,20 +249,6 @@ impl<'a> Run<'a> {
         self.step_plan.run(self.batch, &inputs, &mut outputs).map_err(TrainError::Run)?;
         let scalar = |output: &[f32]| output.first().map_or(f64::NAN, |&x| f64::from(x));
         Ok((scalar(&outputs[0]), scalar(&outputs[1])))
-    }
-
-    fn validate(&mut self, weights: &[(String, Tensor)]) -> Result<f64, TrainError> {
-        let Job { dataset, split, label, target, settings, .. } = *self.job;
-        self.predictor.load(weights).map_err(TrainError::Validation)?;
-        let outputs = self.predictor.outputs(dataset, &split.validation).map_err(TrainError::Validation)?;
-        let mut column = Vec::new();
-        let mut total = 0.0;
-        for (&i, row) in split.validation.iter().zip(outputs.chunks(self.predictor.width())) {
-            column.clear();
-            push_target(&mut column, &target.output, &target.label, label, dataset.samples[i].label);
-            total += loss_of(settings.loss, &target.output, row, &column);
-        }
-        Ok(total / split.validation.len() as f64)
     }
 
     fn checkpoint(&self) -> Checkpoint {
@@ -285,8 +291,56 @@ impl<'a> Run<'a> {
         }
         let Journal { epoch, step, best_epoch, train_curve, validation_curve, .. } = self.journal;
         let batch = self.batch as u32;
-        Ok(Trained { model, epochs: epoch, best_epoch, steps: step, batch, train_curve, validation_curve })
+        let mut states = self.best;
+        states.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(Trained {
+            model,
+            epochs: epoch,
+            best_epoch,
+            steps: step,
+            batch,
+            train_curve,
+            validation_curve,
+            states,
+        })
     }
+}
+
+/// The mean loss of the validation part under these weights of the job's model.
+pub fn validation_loss(
+    job: &Job<'_>,
+    executor: &dyn Executor,
+    weights: &[(String, Tensor)],
+) -> Result<f64, TrainError> {
+    check_columns(job).map_err(TrainError::Model)?;
+    let inference = rewrite::inference(job.model).map_err(TrainError::Invalid)?;
+    let batch = job.split.validation.len().clamp(1, job.settings.batch.max(1) as usize);
+    let predictor = Predictor::new(executor, &inference, job.dataset, batch);
+    let weights: Vec<(String, Tensor)> =
+        weights.iter().filter(|(name, _)| inference.state(name).is_some()).cloned().collect();
+    check_names(&inference, &weights)?;
+    validate(job, &mut predictor.map_err(TrainError::Validation)?, &weights)
+}
+
+fn validate(
+    job: &Job<'_>,
+    predictor: &mut Predictor,
+    weights: &[(String, Tensor)],
+) -> Result<f64, TrainError> {
+    let Job { dataset, split, label, target, settings, .. } = *job;
+    if split.validation.is_empty() {
+        return Err(TrainError::NoSamples);
+    }
+    predictor.load(weights).map_err(TrainError::Validation)?;
+    let outputs = predictor.outputs(dataset, &split.validation).map_err(TrainError::Validation)?;
+    let mut column = Vec::new();
+    let mut total = 0.0;
+    for (&i, row) in split.validation.iter().zip(outputs.chunks(predictor.width())) {
+        column.clear();
+        push_target(&mut column, &target.output, &target.label, label, dataset.samples[i].label);
+        total += loss_of(settings.loss, &target.output, row, &column);
+    }
+    Ok(total / split.validation.len() as f64)
 }
 
 impl Feed {
@@ -318,32 +372,6 @@ fn check_columns(job: &Job<'_>) -> Result<(), String> {
     Err(format!(
         "the model's prediction is [B, {found}]; the output {name} of this label needs [B, {expected}]"
     ))
-}
-
-/// That a checkpoint holds every state of the graph, so that none starts anew unnoticed.
-fn check_names(graph: &Graph, states: &[(String, Tensor)]) -> Result<(), TrainError> {
-    match graph.states.iter().find(|state| !states.iter().any(|(name, _)| *name == state.name)) {
-        None => Ok(()),
-        Some(state) => {
-            Err(TrainError::Load(RunError::State(format!("the checkpoint lacks '{}'", state.name))))
-        }
-    }
-}
-
-/// Of all that decides the bits of the run, but the executor.
-fn fingerprint(job: &Job<'_>) -> String {
-    let mut hasher = Hasher::new();
-    hasher.update(format!("{:?}\n{:?}\n{:?}\n", job.settings, job.label, job.target).as_bytes());
-    hasher.update(format!("{:?}\n", job.model).as_bytes());
-    for part in [&job.split.train, &job.split.validation] {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        for sample in part.iter().map(|&i| &job.dataset.samples[i]) {
-            hasher.update(&sample.label.to_bits().to_le_bytes());
-            let newest = job.dataset.row(sample.stream, sample.end);
-            newest.iter().for_each(|x| hasher.update(&x.to_bits().to_le_bytes()));
-        }
-    }
-    hasher.finish()
 }
 
 /// Why there is no trained model.

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use crate::digest::{is_digest, names_fingerprint};
 use crate::folder::MODEL_FILE;
-use crate::manifest::{Data, Foreign, LabelKind, Loss, Manifest, ManifestError, Output, Range, Training};
+use crate::manifest::{
+    Data, Foreign, LabelKind, Loss, Manifest, ManifestError, Output, Parent, Range, Training,
+};
 use crate::metrics::{Interval, Metrics, Scores};
 use crate::name::{is_file_name, is_model_name};
 
@@ -59,6 +61,7 @@ impl Manifest {
             }
         }
         self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(self.label.kind))?;
+        self.parent.as_ref().map_or(Ok(()), Parent::check)?;
         positive("serving.device_tolerance", self.serving.device_tolerance)?;
         if let Some(error) = self.serving.precision_error {
             not_negative("serving.precision_error", error)?;
@@ -223,6 +226,22 @@ impl Manifest {
             digest(&format!("files.\"{name}\""), sha)?;
         }
         Ok(())
+    }
+}
+
+impl Parent {
+    fn check(&self) -> Check {
+        ensure(
+            is_model_name(&self.name),
+            "parent.name",
+            quoted(&self.name),
+            "1 to 64 of a-z 0-9 _ -, starting with a letter or digit",
+        )?;
+        ensure(self.version >= 1, "parent.version", self.version, "1 or more")?;
+        digest("parent.digest", &self.digest)?;
+        time("parent.fresh_from", &self.fresh_from)?;
+        ensure(self.fresh_samples >= 1, "parent.fresh_samples", self.fresh_samples, "1 or more")?;
+        positive("parent.first_learning_rate", self.first_learning_rate)
     }
 }
 

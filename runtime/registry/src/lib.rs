@@ -28,8 +28,8 @@ pub use history::{Change, ChangeKind, History};
 pub use ledger::{Count, Ledger, LedgerError, Question, Run};
 pub use manifest::{
     Architecture, Data, FORMAT, Features, Foreign, GapPolicy, Input, Label, LabelKind, Layout, Loss,
-    Manifest, ManifestError, Normaliser, Output, Precision, Range, Runs, Schedule, Serving, Sliding,
-    Training,
+    Manifest, ManifestError, Normaliser, Output, Parent, Precision, Range, Runs, Schedule, Serving, Sliding,
+    Training, Weights,
 };
 pub use metrics::{Interval, Metrics, Scores};
 pub use publish::{PublishError, Published};

@@ -45,6 +45,9 @@ pub struct Manifest {
     /// Of a model that was made elsewhere and came as an ONNX file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Foreign>,
+    /// Of a model that was retrained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
     pub serving: Serving,
     /// The folder's other files and their digests; `model.onnx` is always among them.
     pub files: BTreeMap<String, String>,
@@ -66,6 +69,34 @@ pub struct Foreign {
     pub input: String,
     pub output: String,
     pub layout: Layout,
+}
+
+/// The version that this one was retrained from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    pub name: String,
+    pub version: u32,
+    /// SHA-256 of its manifest.
+    pub digest: String,
+    pub weights: Weights,
+    /// Samples that open here or later are fresh: the parent wasn't trained on them.
+    pub fresh_from: String,
+    pub fresh_samples: u64,
+    /// Older samples that were trained on as well.
+    pub older_samples: u64,
+    /// The learning rate of the last training in the line that began at random weights.
+    pub first_learning_rate: f64,
+}
+
+/// Where a retrained model began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Weights {
+    /// At its parent's weights, and in its parent's units: `normaliser`, `label.mean` and `label.scale` are the parent's.
+    Continued,
+    /// At random ones.
+    Scratch,
 }
 
 /// What runs an imported file.

@@ -215,6 +215,7 @@ pub fn setup(spec: &ModelSpec) -> Setup {
         },
         calibration: spec.calibrated.then(calibration),
         foreign: None,
+        parent: None,
         serving: registry::Serving {
             sliding: registry::Sliding::Exact,
             device_tolerance: 1e-4,

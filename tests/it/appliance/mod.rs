@@ -16,6 +16,7 @@ mod outcomes;
 mod plugins;
 mod poll;
 mod replay;
+mod retraining;
 mod shipped;
 mod start;
 mod swap;

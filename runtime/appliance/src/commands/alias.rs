@@ -5,13 +5,15 @@ use registry::{Change, ChangeKind, Reference, Registry, Which};
 use serde_json::json;
 
 use crate::cli;
+use crate::config::Settings;
+use crate::events::{Event, Events};
 
 /// "at" of the history, and what else is written down of a change.
 fn author<'a>(at: &'a str, author: &'a cli::Author) -> registry::Author<'a> {
     registry::Author { at, who: &author.who, why: &author.why }
 }
 
-pub fn set(registry: &Registry, args: &cli::Alias) -> Result<(), String> {
+pub fn set(settings: &Settings, registry: &Registry, args: &cli::Alias) -> Result<(), String> {
     let now = Timestamp::now().to_string();
     let by = author(&now, &args.author);
     let (name, alias) = (args.name.as_str(), args.alias.as_str());
@@ -23,7 +25,7 @@ pub fn set(registry: &Registry, args: &cli::Alias) -> Result<(), String> {
         }
     };
     match moved.map_err(|e| e.to_string())? {
-        Some(change) => tell(name, &change),
+        Some(change) => tell(settings, name, &change),
         None => println!("{name}@{alias} is there already: nothing was written"),
     }
     Ok(())
@@ -39,17 +41,27 @@ fn version(registry: &Registry, name: &str, to: &str) -> Result<u32, String> {
     registry.load_reference(&reference).map(|folder| folder.manifest.version).map_err(|e| e.to_string())
 }
 
-pub fn roll_back(registry: &Registry, args: &cli::Rollback) -> Result<(), String> {
+pub fn roll_back(settings: &Settings, registry: &Registry, args: &cli::Rollback) -> Result<(), String> {
     let now = Timestamp::now().to_string();
     let change =
         registry.roll_back(&args.name, &args.alias, author(&now, &args.author)).map_err(|e| e.to_string())?;
-    tell(&args.name, &change);
+    tell(settings, &args.name, &change);
     Ok(())
 }
 
-fn tell(name: &str, change: &Change) {
+fn tell(settings: &Settings, name: &str, change: &Change) {
     println!("{name}@{} {}", change.alias, moves(change));
     println!("a running appliance that deploys it follows within models.check_ms; see GET /v1/deployments");
+    // It is in the alias's own history already.
+    if let Err(e) = note(settings, name, change) {
+        eprintln!("{e}");
+    }
+}
+
+/// Writes a move of an alias into the event log.
+fn note(settings: &Settings, name: &str, change: &Change) -> Result<(), String> {
+    let events = Events::open(&settings.raw.models.events).map_err(|e| e.to_string())?;
+    events.append(&Event::of_change(name, change)).map(|_| ()).map_err(|e| e.to_string())
 }
 
 /// "1 → 2".

@@ -229,6 +229,7 @@ fn manifest(
         training: Default::default(),
         metrics: Default::default(),
         calibration: None,
+        parent: None,
         foreign: Some(Foreign {
             digest,
             producer: about.producer.clone(),

@@ -6,13 +6,17 @@ mod bench;
 mod compare;
 mod doctor;
 mod evaluate;
+mod events;
 mod explain;
 mod import;
+mod mixed_bars;
 mod models;
 mod outcomes;
 mod plugin;
 mod predict;
+mod promote;
 mod replay;
+mod retrain;
 mod serve;
 mod shared_memory;
 mod train;
@@ -31,6 +35,8 @@ pub fn run(cli: Cli) -> Result<(), String> {
     match cli.command {
         Command::Serve => serve::run(settings),
         Command::Train(args) => train::run(&settings, &args),
+        Command::Retrain(args) => retrain::run(&settings, &args),
+        Command::Promote(args) => promote::run(&settings, &args),
         Command::Tune(args) => tune::run(&settings, &args),
         Command::Evaluate(args) => evaluate::run(&settings, &args),
         Command::Explain(args) => explain::run(&settings, &args),
@@ -41,6 +47,7 @@ pub fn run(cli: Cli) -> Result<(), String> {
         Command::Models(command) => models::run(&settings, &command),
         Command::Bench(args) => bench::run(&settings, &args),
         Command::Outcomes(args) => outcomes::run(&settings, &args),
+        Command::Events(args) => events::run(&settings, &args),
         Command::Shared(args) => shared_memory::run(&settings, &args),
         Command::Doctor => doctor::run(&settings),
     }

@@ -20,8 +20,8 @@ pub fn run(settings: &Settings, command: &Models) -> Result<(), String> {
     match command {
         Models::List { json } => list(settings, &parts, *json),
         Models::Show { model } => show(&parts, model),
-        Models::Alias(args) => alias::set(&parts.registry, args),
-        Models::Rollback(args) => alias::roll_back(&parts.registry, args),
+        Models::Alias(args) => alias::set(settings, &parts.registry, args),
+        Models::Rollback(args) => alias::roll_back(settings, &parts.registry, args),
         Models::History { name, alias, json } => {
             alias::history(&parts.registry, name, alias.as_deref(), *json)
         }

@@ -1,23 +1,26 @@
 //! `alphaplus train`: bars to a registered model.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use graph::{GraphCodec, Limits};
+use graph::{Graph, GraphCodec, Limits, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use learn::bootstrap::BootstrapSettings;
 use learn::calibrate::calibrate;
+use learn::checkpoint::states_to_bytes;
 use learn::evaluate::Evaluation;
 use learn::fit::{self, Prepared};
 use learn::label::LabelRecipe;
 use learn::output::{self, OutputRecipe};
 use learn::progress::{BatchReport, EpochReport, Flow, Outline, Progress};
 use learn::recipe::{DataRecipe, PluginUse, TrainingRecipe};
+use learn::retrain::STATES_FILE;
 use learn::settings::TrainingSettings;
 use learn::split::{CalibrationCut, Cut, SplitRecipe};
-use learn::train::{Trained, train};
+use learn::train::{Trained, train_from};
 use market::{Bar, Features, StreamKey, Timestamp};
 use plugin::{Architecture, Dimensions, FeaturePlugin, TrainingHyper};
-use registry::{Calibration, GapPolicy, LabelKind, Output, Published, Question, Run};
+use registry::{Calibration, GapPolicy, LabelKind, Output, Parent, Published, Question, Run, Weights};
 use serde_json::{Map, Value, json};
 
 use super::bars::{read, said};
@@ -42,7 +45,7 @@ pub fn run(settings: &Settings, args: &Train) -> Result<(), String> {
         Some(model) => again(settings, &parts, model, &streams, args)?,
         None => {
             let (recipe, architecture, features) = recipe(settings, &parts, &streams, args)?;
-            fit(&parts, &recipe, &architecture, features, &streams, args, Counting::AsOne)?
+            fit(&parts, &recipe, &architecture, features, &streams, args, Counting::AsOne(""))?
         }
     };
     report(&done, args.json);
@@ -64,8 +67,9 @@ pub struct Done {
 
 /// How a run stands in the trials ledger.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Counting {
-    AsOne,
+pub(super) enum Counting<'a> {
+    /// Begun at what this text names; at random weights where it is empty.
+    AsOne(&'a str),
     /// It gives again what was counted before.
     Already,
 }
@@ -190,6 +194,12 @@ fn again(
     args: &Train,
 ) -> Result<Done, String> {
     let folder = parts.model(model)?;
+    if let Some(Parent { name, version, weights: Weights::Continued, .. }) = &folder.manifest.parent {
+        return Err(format!(
+            "{model} went on from the weights of {name}/{version}, and --again begins at random ones: see \
+             'alphaplus retrain --help'"
+        ));
+    }
     let mut recipe = TrainingRecipe::from_manifest(&folder.manifest).map_err(|e| e.to_string())?;
     if let Some(name) = &args.name {
         recipe.name = name.clone();
@@ -210,7 +220,6 @@ pub(super) fn fit(
     counting: Counting,
 ) -> Result<Done, String> {
     recipe.check().map_err(|e| e.to_string())?;
-    let started = Instant::now();
     // A plugin that looks ahead is refused before anything is trained on it.
     plugin::causality::check_synthetic(&mut features).map_err(|e| e.to_string())?;
     features.rebuild().map_err(|e| e.to_string())?;
@@ -218,22 +227,55 @@ pub(super) fn fit(
     let prepared = fit::prepare(recipe, &bars, &mut features).map_err(|e| e.to_string())?;
     let trials = counted(parts, recipe, &prepared, counting)?;
     let recipe = &TrainingRecipe { trials, ..recipe.clone() };
+    let checkpoint = checkpoint_in(args.checkpoints.as_deref(), &recipe.name)?;
+    complete(parts, recipe, architecture, prepared, &Beginning::default(), checkpoint.as_deref())
+}
+
+/// Where a training begins.
+#[derive(Default)]
+pub(super) struct Beginning {
+    /// Weights, and the optimiser's states where they are known; empty: at random weights.
+    pub states: Vec<(String, Tensor)>,
+    pub parent: Option<Parent>,
+}
+
+/// The checkpoint of a run in a folder, which is made.
+pub(super) fn checkpoint_in(folder: Option<&Path>, run: &str) -> Result<Option<PathBuf>, String> {
+    let Some(folder) = folder else { return Ok(None) };
+    std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    Ok(Some(folder.join(format!("{run}.safetensors"))))
+}
+
+/// The graph that is trained, as its architecture builds it.
+pub(super) fn graph_of(
+    recipe: &TrainingRecipe,
+    architecture: &Architecture,
+    columns: usize,
+) -> Result<Graph, String> {
     let dimensions = Dimensions {
         window: recipe.window,
-        features: prepared.dataset.columns as u32,
+        features: columns as u32,
         outputs: output::columns(&recipe.output.kind, &recipe.label) as u32,
     };
     let hyper = json_object(&recipe.architecture.options)?;
-    let model = architecture.build(&hyper, dimensions, &Limits::default()).map_err(|e| e.to_string())?;
-    let checkpoint =
-        args.checkpoints.as_ref().map(|folder| folder.join(format!("{}.safetensors", recipe.name)));
-    if let Some(folder) = &args.checkpoints {
-        std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-    }
+    architecture.build(&hyper, dimensions, &Limits::default()).map_err(|e| e.to_string())
+}
+
+/// Trains on what was made ready, judges, calibrates and publishes.
+pub(super) fn complete(
+    parts: &Parts,
+    recipe: &TrainingRecipe,
+    architecture: &Architecture,
+    prepared: Prepared,
+    beginning: &Beginning,
+    checkpoint: Option<&Path>,
+) -> Result<Done, String> {
+    let started = Instant::now();
+    let model = graph_of(recipe, architecture, prepared.dataset.columns)?;
     let mut shown = Shown::default();
     let job = prepared.job(&model, &recipe.training);
-    let trained =
-        train(&job, parts.executor.as_ref(), &mut shown, checkpoint.as_deref()).map_err(|e| e.to_string())?;
+    let trained = train_from(&job, parts.executor.as_ref(), &mut shown, checkpoint, &beginning.states)
+        .map_err(|e| e.to_string())?;
     let evaluation =
         fit::judge(recipe, &prepared, &trained.model, parts.executor.as_ref()).map_err(|e| e.to_string())?;
     let calibration =
@@ -241,7 +283,10 @@ pub(super) fn fit(
     let onnx = parts.codec.encode(&trained.model).map_err(|e| e.to_string())?;
     let mut manifest = recipe.manifest(&prepared, &trained, &evaluation, Timestamp::now());
     manifest.calibration = calibration.clone();
-    let published = parts.registry.publish(manifest, &[("model.onnx", &onnx)]).map_err(|e| e.to_string())?;
+    manifest.parent = beginning.parent.clone();
+    let states = states_to_bytes(&trained.states)?;
+    let files: [(&str, &[u8]); 2] = [("model.onnx", &onnx), (STATES_FILE, &states)];
+    let published = parts.registry.publish(manifest, &files).map_err(|e| e.to_string())?;
     if let Some(path) = checkpoint {
         // The model is registered: nothing is left to resume.
         let _ = std::fs::remove_file(path);
@@ -254,13 +299,13 @@ pub(super) fn fit(
         trained,
         evaluation,
         calibration,
-        trials,
+        trials: recipe.trials,
         seconds,
     })
 }
 
 /// The trials on these bars and this label, at least those that the recipe says. A new run is noted before it begins.
-fn counted(
+pub(super) fn counted(
     parts: &Parts,
     recipe: &TrainingRecipe,
     prepared: &Prepared,
@@ -268,8 +313,8 @@ fn counted(
 ) -> Result<u32, String> {
     let question = question(recipe, &prepared.digest);
     let count = match counting {
-        Counting::AsOne => {
-            let run = Run { question, key: key(recipe)?, name: recipe.name.clone() };
+        Counting::AsOne(begun) => {
+            let run = Run { question, key: key(recipe, begun)?, name: recipe.name.clone() };
             parts.registry.note_run(&run, &Timestamp::now().to_string())
         }
         Counting::Already => parts.registry.count_trials(&question),
@@ -284,10 +329,10 @@ pub(super) fn question(recipe: &TrainingRecipe, data: &str) -> Question {
 }
 
 /// Of all that decides the model: a run of the same recipe gives the same one, and isn't another trial.
-fn key(recipe: &TrainingRecipe) -> Result<String, String> {
+fn key(recipe: &TrainingRecipe, begun: &str) -> Result<String, String> {
     let mut same = TrainingRecipe { name: String::new(), trials: 1, ..recipe.clone() };
     same.data.description.clear();
-    let text = serde_json::to_string(&same).map_err(|e| e.to_string())?;
+    let text = serde_json::to_string(&same).map_err(|e| e.to_string())? + begun;
     Ok(registry::sha256_hex(text.as_bytes()))
 }
 

@@ -120,12 +120,18 @@ impl FoldData {
     }
 
     /// Validation, then test.
-    fn judged(&self) -> Vec<usize> {
+    pub(super) fn judged(&self) -> Vec<usize> {
         [self.split.validation.as_slice(), &self.split.test].concat()
     }
 
     /// Keeps what was forecast of the judged samples: residuals of the validation part, forecasts of the test part.
-    fn forecasts(&self, name: &str, seed: Option<u64>, fitted: String, judged: Vec<f64>) -> FoldForecasts {
+    pub(super) fn forecasts(
+        &self,
+        name: &str,
+        seed: Option<u64>,
+        fitted: String,
+        judged: Vec<f64>,
+    ) -> FoldForecasts {
         let floor = self.floor.unwrap_or(f64::NEG_INFINITY);
         let floored = judged[self.split.validation.len()..].iter().filter(|f| **f < floor).count();
         let raised: Vec<f64> = judged.iter().map(|f| f.max(floor)).collect();

@@ -3,7 +3,8 @@
 //! All of these must hold: the gain over naive lies above 0 with its whole interval; the Diebold–Mariano test finds the
 //! model better than naive and than the best baseline, at a level divided by the number of trials (Bonferroni), since
 //! the best of many is lucky; every probe ran and passed; and, where it is asked for, the deflated Sharpe ratio is high
-//! enough.
+//! enough. Where there is a champion, the test finds the model better than it too; where latency and the difference between
+//! devices were measured, both are within their limits.
 
 use registry::Interval;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,23 @@ pub struct Evidence {
     pub trials: u32,
     pub probes: Vec<Probe>,
     pub deflated_sharpe: Option<f64>,
+    /// Absent: there is no champion to beat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub champion: Option<Versus>,
+    /// The 99th percentile of one prediction on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<Limited>,
+    /// The largest difference from the f64 reference, in the label's normalised unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<Limited>,
+}
+
+/// What was measured, and how large it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limited {
+    pub found: f64,
+    pub at_most: f64,
 }
 
 /// One condition, and what was found.
@@ -78,6 +96,12 @@ pub fn gate(evidence: &Evidence, rules: &GateRules) -> GateVerdict {
     if evidence.best.name == evidence.naive.name {
         criteria.remove(2);
     }
+    if let Some(champion) = evidence.champion.as_ref().filter(|c| c.name != evidence.best.name) {
+        criteria.push(beats(champion, evidence.trials, rules));
+    }
+    let limits =
+        [("p99 of a prediction in us", evidence.latency_us), ("difference from f64", evidence.tolerance)];
+    criteria.extend(limits.into_iter().filter_map(|(name, limited)| Some(within(name, limited?))));
     if let Some(least) = rules.deflated_sharpe_min {
         criteria.push(Criterion {
             name: format!("deflated Sharpe ratio of at least {least}"),
@@ -107,6 +131,19 @@ fn beats(versus: &Versus, trials: u32, rules: &GateRules) -> Criterion {
             format!("p = {:.2e}, statistic {:.2}", test.p_value, test.statistic)
         }),
     }
+}
+
+fn within(name: &str, limited: Limited) -> Criterion {
+    let Limited { found, at_most } = limited;
+    Criterion {
+        name: format!("{name} at most {}", short(at_most)),
+        holds: found <= at_most,
+        found: short(found),
+    }
+}
+
+fn short(x: f64) -> String {
+    if x != 0.0 && x.abs() < 0.01 { format!("{x:.2e}") } else { format!("{x:.2}") }
 }
 
 fn probes(evidence: &Evidence, rules: &GateRules) -> Criterion {
@@ -139,6 +176,9 @@ mod tests {
             trials: 1,
             probes: vec![Probe { name: "future".into(), passed: true, found: String::new() }],
             deflated_sharpe: None,
+            champion: None,
+            latency_us: None,
+            tolerance: None,
         }
     }
 
@@ -176,6 +216,39 @@ mod tests {
         refused(|e, _| e.probes[0].passed = false, "probe");
         refused(|e, _| e.probes.clear(), "probe");
         refused(|_, r| r.deflated_sharpe_min = Some(0.95), "Sharpe");
+    }
+
+    /// What only a registered pair has.
+    #[test]
+    fn a_champion_must_be_beaten_within_the_limits() {
+        let limited = |found, at_most| Some(Limited { found, at_most });
+        let with = |e: &mut Evidence| {
+            e.champion = Some(Versus { name: "champion".into(), test: test(-0.1, 1e-3) });
+            e.latency_us = limited(20.0, 100.0);
+            e.tolerance = limited(1e-6, 1e-4);
+        };
+        let mut evidence = good();
+        with(&mut evidence);
+        let verdict = gate(&evidence, &GateRules::default());
+        assert!(verdict.promoted && verdict.criteria.len() == 7, "{verdict:?}");
+        let fails = |edit: fn(&mut Evidence), blames: &str| {
+            refused(
+                |e, _| {
+                    with(e);
+                    edit(e);
+                },
+                blames,
+            );
+        };
+        fails(|e| e.champion.as_mut().unwrap().test = test(-0.1, 0.2), "better than champion");
+        fails(|e| e.champion.as_mut().unwrap().test = test(0.1, 1e-9), "better than champion");
+        fails(|e| e.champion.as_mut().unwrap().test = None, "better than champion");
+        fails(|e| e.latency_us.as_mut().unwrap().found = 100.5, "p99");
+        fails(|e| e.latency_us.as_mut().unwrap().found = f64::NAN, "p99");
+        fails(|e| e.tolerance.as_mut().unwrap().found = f64::INFINITY, "f64");
+        // The best of all may be the champion: then it is asked about once.
+        evidence.best = evidence.champion.clone().unwrap();
+        assert_eq!(gate(&evidence, &GateRules::default()).criteria.len(), 6);
     }
 
     /// p = 1e-3 is enough for one trial, and not for the best of 100.

@@ -145,18 +145,22 @@ impl Table {
     /// What the verdict rests on.
     pub fn evidence(&self, trials: u32, probes: &[Probe]) -> Evidence {
         let model = self.model();
-        let against = |name: &str| {
-            let test = self.row(name).and_then(|row| row.model_against);
-            Versus { name: name.to_string(), test }
-        };
         Evidence {
             gain: model.and_then(|row| if self.loss == Loss::Qlike { row.gain_qlike } else { row.skill }),
-            naive: against(NAIVE),
-            best: against(&self.best_baseline),
+            naive: self.versus(NAIVE),
+            best: self.versus(&self.best_baseline),
             trials,
             probes: probes.to_vec(),
             deflated_sharpe: mean(self.trading.iter().filter_map(|t| t.deflated)),
+            champion: None,
+            latency_us: None,
+            tolerance: None,
         }
+    }
+
+    /// The test of the model against this forecaster.
+    pub fn versus(&self, name: &str) -> Versus {
+        Versus { name: name.to_string(), test: self.row(name).and_then(|row| row.model_against) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::assess::{AssessError, Run, Subject};
 use crate::dataset::Dataset;
 use crate::random::Random;
 
-const NAME: &str = "future";
+pub(crate) const NAME: &str = "future";
 /// Forecasts of the model that are made twice.
 const FORECASTS_MAX: usize = 512;
 
@@ -63,7 +63,7 @@ pub(crate) fn future(
 }
 
 /// The bars with other prices and volumes after `cut`, at the same times.
-pub(super) fn altered(bars: &[&[Bar]], cut: Timestamp, seed: u64) -> Vec<Vec<Bar>> {
+pub(crate) fn altered(bars: &[&[Bar]], cut: Timestamp, seed: u64) -> Vec<Vec<Bar>> {
     let one = |(stream, bars): (usize, &&[Bar])| {
         let mut random = Random::derived(seed, stream as u64);
         let mut log_factor = 0.1;
@@ -87,13 +87,13 @@ pub(super) fn altered(bars: &[&[Bar]], cut: Timestamp, seed: u64) -> Vec<Vec<Bar
     bars.iter().enumerate().map(one).collect()
 }
 
-pub(super) struct Place {
+pub(crate) struct Place {
     pub time: Timestamp,
     pub column: usize,
 }
 
 /// The first feature up to `cut` that differs in its bits.
-pub(super) fn difference(one: &Dataset, two: &Dataset, cut: Timestamp) -> Option<Place> {
+pub(crate) fn difference(one: &Dataset, two: &Dataset, cut: Timestamp) -> Option<Place> {
     for (stream, held) in one.streams.iter().enumerate() {
         for (bar, &time) in held.open_times.iter().enumerate().take_while(|(_, time)| **time <= cut) {
             let pairs = one.row(stream, bar).iter().zip(two.row(stream, bar));

@@ -97,6 +97,7 @@ pub(crate) fn sample() -> Manifest {
         },
         calibration: None,
         foreign: None,
+        parent: None,
         serving: Serving {
             sliding: Sliding::Exact,
             device_tolerance: 1e-4,
@@ -424,4 +425,35 @@ fn an_imported_manifest_holds_what_is_known_alone() {
             other => panic!("{expected}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_parent_comes_back_and_is_checked() {
+    let parent = Parent {
+        name: "btc".into(),
+        version: 3,
+        digest: "ab".repeat(32),
+        weights: Weights::Continued,
+        fresh_from: "2024-03-01T05:00:00Z".into(),
+        fresh_samples: 10,
+        older_samples: 5,
+        first_learning_rate: 0.001,
+    };
+    let with = |edit: fn(&mut Parent)| {
+        let mut parent = parent.clone();
+        edit(&mut parent);
+        Manifest { parent: Some(parent), ..sample() }
+    };
+    let whole = with(|_| {});
+    assert_eq!(Manifest::parse(&whole.to_text().unwrap()).unwrap(), whole);
+    let refused = |edit: fn(&mut Parent), key: &str| {
+        let error = with(edit).check().unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    };
+    refused(|p| p.name = "A/B".into(), "parent.name");
+    refused(|p| p.version = 0, "parent.version");
+    refused(|p| p.digest.clear(), "parent.digest");
+    refused(|p| p.fresh_from = "yesterday".into(), "parent.fresh_from");
+    refused(|p| p.fresh_samples = 0, "parent.fresh_samples");
+    refused(|p| p.first_learning_rate = 0.0, "parent.first_learning_rate");
 }
