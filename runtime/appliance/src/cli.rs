@@ -64,7 +64,7 @@ pub enum Command {
     Models(Models),
     /// Measure a model on this machine: latency from row to prediction, and how fast ticks may come.
     Bench(Bench),
-    /// What became of the predictions in the spool: accuracy, coverage, error.
+    /// What became of the predictions in the spool: accuracy, coverage, error; two models compared; drift.
     Outcomes(Outcomes),
     /// What was done with models, and why: retrainings, verdicts, promotions, moves of aliases.
     Events(EventsOf),
@@ -391,6 +391,13 @@ pub struct Bench {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+--compare pairs both models' outcomes of the same bars. The interval of the mean difference (challenger's loss less
+the champion's) and the p-value may be read after every bar: a false verdict comes at most with probability --level,
+however often one looks, if the spool reaches back to the start of the comparison (store.history_hours).
+A step is all that fell due at one time; a block is two horizons of steps, four steps at least. Nothing is decided
+before 30 blocks.
+--drift reads the same outcomes of each model alone, and computes the features of all bars in the spool anew.")]
 pub struct Outcomes {
     /// Only of this model: "name" or "name/version".
     #[arg(long)]
@@ -407,6 +414,19 @@ pub struct Outcomes {
     /// Print the last so many outcomes as well, one a line.
     #[arg(long, default_value_t = 0)]
     pub list: usize,
+    /// Compare two models of one label on the bars that both predicted: name, name/version or name@alias.
+    #[arg(long, num_args = 2, value_names = ["CHAMPION", "CHALLENGER"], conflicts_with_all = ["model", "drift", "list"])]
+    pub compare: Option<Vec<String>>,
+    /// With --compare: the probability of a false verdict, however often the comparison is looked at.
+    #[arg(long, default_value_t = 0.05, requires = "compare")]
+    pub level: f64,
+    /// With --compare: draw the interval of the difference over time into this SVG file.
+    #[arg(long, value_name = "FILE", requires = "compare")]
+    pub svg: Option<PathBuf>,
+    /// Judge models against what they promised: coverage, loss, its level over time (CUSUM), and their features against
+    /// the training rows.
+    #[arg(long, conflicts_with = "list")]
+    pub drift: bool,
     /// Print as JSON.
     #[arg(long)]
     pub json: bool,

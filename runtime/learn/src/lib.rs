@@ -18,6 +18,7 @@ pub mod evaluate;
 pub mod explain;
 pub mod fit;
 pub mod label;
+pub mod live;
 pub mod metrics;
 pub mod normalise;
 pub mod output;

@@ -86,7 +86,7 @@ fn deviation_or_one(variance: f64, mean: f64) -> f64 {
 }
 
 /// The (stream, bar) of every row in some training window, in order, each once.
-fn training_rows(dataset: &Dataset, train: &[usize]) -> Vec<(usize, usize)> {
+pub(crate) fn training_rows(dataset: &Dataset, train: &[usize]) -> Vec<(usize, usize)> {
     // The first bar of each stream that isn't yet in the list.
     let mut next = vec![0usize; dataset.streams.len()];
     let mut rows = Vec::new();

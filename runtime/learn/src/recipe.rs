@@ -13,6 +13,7 @@ use crate::bootstrap::BootstrapSettings;
 use crate::evaluate::Evaluation;
 use crate::fit::Prepared;
 use crate::label::LabelRecipe;
+use crate::live::profile::profile;
 use crate::output::{self, OutputRecipe};
 use crate::settings::TrainingSettings;
 use crate::split::{CalibrationCut, Cut, SplitRecipe, SplitTimes};
@@ -177,6 +178,7 @@ impl TrainingRecipe {
             training: self.training_of(trained),
             metrics: evaluation.metrics.clone(),
             calibration: None,
+            profile: Some(profile(&prepared.dataset, &prepared.split.train)),
             foreign: None,
             parent: None,
             serving: Serving {

@@ -62,6 +62,8 @@ impl Manifest {
         }
         self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(self.label.kind))?;
         self.parent.as_ref().map_or(Ok(()), Parent::check)?;
+        let columns = self.input.features as usize;
+        self.profile.as_ref().map_or(Ok(()), |profile| profile.check(columns))?;
         positive("serving.device_tolerance", self.serving.device_tolerance)?;
         if let Some(error) = self.serving.precision_error {
             not_negative("serving.precision_error", error)?;

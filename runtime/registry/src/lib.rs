@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod manifest;
 pub mod metrics;
 pub mod name;
+pub mod profile;
 mod publish;
 pub mod reference;
 mod staging;
@@ -32,5 +33,6 @@ pub use manifest::{
     Training, Weights,
 };
 pub use metrics::{Interval, Metrics, Scores};
+pub use profile::{ColumnProfile, Profile};
 pub use publish::{PublishError, Published};
 pub use reference::{Reference, ReferenceError, Which};

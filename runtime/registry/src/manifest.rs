@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::Calibration;
 use crate::metrics::Metrics;
+use crate::profile::Profile;
 
 /// The version of this format.
 pub const FORMAT: u32 = 1;
@@ -42,6 +43,9 @@ pub struct Manifest {
     /// Absent: replies have neither a confidence nor an interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// What the training rows look like; absent in older manifests and in imported ones: features aren't watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// Of a model that was made elsewhere and came as an ONNX file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Foreign>,

@@ -214,6 +214,7 @@ pub fn setup(spec: &ModelSpec) -> Setup {
             ridge: scores(),
         },
         calibration: spec.calibrated.then(calibration),
+        profile: None,
         foreign: None,
         parent: None,
         serving: registry::Serving {

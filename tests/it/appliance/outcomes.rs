@@ -96,3 +96,63 @@ fn a_running_appliance_tells_outcomes_and_their_revisions() {
         assert_eq!(client.get(&format!("/v1/outcomes?{wrong}")).unwrap().status, 400, "{wrong}");
     }
 }
+
+/// A second model of the same weights: no difference, and none is found.
+#[test]
+fn two_models_are_compared_and_drift_is_told() {
+    let mut s = setup(&ModelSpec { calibrated: true, ..ModelSpec::default() });
+    let registry = registry::Registry::open(s.folder.path().join("models")).unwrap();
+    let first = registry.load("test", registry::Version::Latest).unwrap();
+    let second = registry::Manifest { name: "other".into(), ..first.manifest.clone() };
+    registry.publish(second, &[("model.onnx", &first.onnx)]).unwrap();
+    let deployed =
+        ["test", "other"].map(|name| format!("{{model={name:?},symbols=[\"*\"],timeframe=\"1h\"}}"));
+    s.set("deployments", &format!("[{}]", deployed.join(",")));
+    let server = s.serve();
+    let mut client = server.client();
+    let first = s.need_bars as u64;
+    for symbol in ["A", "B"] {
+        warm(&mut client, symbol, s.need_bars);
+        let body: String = (first..first + 40).map(|n| bar(symbol, n)).collect();
+        assert_eq!(client.post("/v1/bars", &body).unwrap().json()["accepted"], 40);
+    }
+    drop(client);
+    assert!(server.stop());
+    let run = |args: &[&str]| {
+        let output = s.command().arg("outcomes").args(args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned(), said)
+    };
+    let (_, told, said) = run(&["--compare", "test", "other", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap_or_else(|e| panic!("{e}: {said}"));
+    let found = &told["comparison"];
+    assert_eq!((&found["champion"], &found["challenger"]), (&"test/1".into(), &"other/1".into()), "{told}");
+    assert_eq!(
+        (&found["pairs"], &found["steps"], &found["mean"]),
+        (&78.into(), &39.into(), &0.0.into()),
+        "{told}"
+    );
+    assert_eq!((&found["verdict"], &found["p_value"]), (&"undecided".into(), &1.0.into()), "{told}");
+    assert_eq!(found["champion_loss"], found["challenger_loss"]);
+    let (well, text, _) = run(&["--compare", "test", "other"]);
+    assert!(well && text.contains("nothing is decided before 30"), "{text}");
+    let (well, _, said) = run(&["--compare", "test", "test/1"]);
+    assert!(!well && said.contains("can't be compared with itself"), "{said}");
+    let svg = s.folder.path().join("difference.svg");
+    let (well, _, said) = run(&["--compare", "test", "other", "--svg", svg.to_str().unwrap()]);
+    assert!(!well && said.contains("wait for more outcomes") && !svg.exists(), "{said}");
+    let (_, told, said) = run(&["--drift", "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap_or_else(|e| panic!("{e}: {said}"));
+    let drift = &told["drift"];
+    assert_eq!(
+        (&drift[0]["outcomes"]["model"], &drift[1]["outcomes"]["model"]),
+        (&"other/1".into(), &"test/1".into())
+    );
+    assert_eq!(
+        (&drift[1]["outcomes"]["outcomes"], &drift[1]["take_back"]["roll_back"]),
+        (&78.into(), &false.into())
+    );
+    assert!(drift[1]["features"]["absent"].as_str().unwrap().contains("no profile"), "{told}");
+    let (well, text, _) = run(&["--drift", "--model", "test"]);
+    assert!(well && text.contains("intervals of 0.9 cover") && text.contains("holds"), "{text}");
+}

@@ -230,6 +230,7 @@ fn manifest(
         metrics: Default::default(),
         calibration: None,
         parent: None,
+        profile: None,
         foreign: Some(Foreign {
             digest,
             producer: about.producer.clone(),

@@ -1,4 +1,5 @@
-//! `alphaplus outcomes`: what became of the predictions in the spool, summed up for each model.
+//! `alphaplus outcomes`: what became of the predictions in the spool, summed up for each model; two models compared;
+//! models against what they promised.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -10,6 +11,9 @@ use crate::cli::Outcomes;
 use crate::config::Settings;
 use crate::outcomes::{Line, Summary, fits, summaries};
 use crate::visible::Filter;
+
+mod compare;
+mod drift;
 
 /// More outcomes aren't looked at: the oldest go.
 const OUTCOMES_MAX: usize = 5_000_000;
@@ -26,6 +30,12 @@ pub fn run(settings: &Settings, args: &Outcomes) -> Result<(), String> {
     };
     let last = args.last.unwrap_or(OUTCOMES_MAX).min(OUTCOMES_MAX);
     let found = read(settings, &filter, last)?;
+    if let Some(models) = &args.compare {
+        return compare::run(settings, args, models, &found);
+    }
+    if args.drift {
+        return drift::run(settings, args, &found);
+    }
     let summaries = summaries(found.iter());
     let listed = || found.iter().skip(found.len().saturating_sub(args.list));
     if args.json {

@@ -15,7 +15,7 @@ use crate::deployment::Deployment;
 use crate::inference::Inference;
 use crate::load::{self, Parts};
 use crate::manage::table::Table;
-use crate::manage::{Manager, Means};
+use crate::manage::manager::{Manager, Means};
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, PipelineOptions};
 use crate::queue::{PredictQueue, StepFailed, bar_queue};

@@ -96,6 +96,7 @@ pub(crate) fn sample() -> Manifest {
             ridge: scores,
         },
         calibration: None,
+        profile: None,
         foreign: None,
         parent: None,
         serving: Serving {

@@ -1,8 +1,6 @@
 //! The manager: a thread that keeps the deployment table as its aliases point. Where one has moved, the version it points
 //! at is loaded, checked and warmed here, and takes over between two steps of the data path (`swap.rs`).
 
-pub mod table;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +22,7 @@ use crate::pipeline::Pipeline;
 use crate::queue::{BarQueue, PredictQueue, PredictWork};
 use crate::recover::Scanned;
 use crate::swap::{self, Copied, Warm};
-use table::{Line, ModelLine, Table};
+use super::table::{Line, ModelLine, Table};
 
 /// Streams that are warmed before the first one moves: what fails there fails the swap.
 const TRIED_FIRST: usize = 256;
