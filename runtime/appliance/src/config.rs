@@ -25,6 +25,7 @@ pub struct Raw {
     pub store: Store,
     pub plugins: Plugins,
     pub models: Models,
+    pub management: Management,
     pub inference: Inference,
     pub device: Device,
     pub log: Log,
@@ -142,6 +143,18 @@ pub struct Models {
     pub folder: PathBuf,
     pub check_ms: u64,
     pub events: PathBuf,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Management {
+    pub automatic: bool,
+    pub check_ms: u64,
+    pub level: f64,
+    pub retrain_hours: f64,
+    pub retrain_on_drift: bool,
+    pub bars: Vec<PathBuf>,
+    pub latency_us: f64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -290,6 +303,20 @@ impl Default for Models {
     }
 }
 
+impl Default for Management {
+    fn default() -> Self {
+        Management {
+            automatic: false,
+            check_ms: 60_000,
+            level: 0.05,
+            retrain_hours: 0.0,
+            retrain_on_drift: true,
+            bars: Vec::new(),
+            latency_us: 1_000.0,
+        }
+    }
+}
+
 impl Default for Inference {
     fn default() -> Self {
         Inference { memory_bytes_max: 2 << 30, queue_rows_max: 65_536 }
@@ -409,6 +436,7 @@ pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Settings,
     for folder in [&mut raw.store.folder, &mut raw.plugins.cache_folder, &mut raw.models.folder]
         .into_iter()
         .chain(raw.plugins.folders.iter_mut())
+        .chain(raw.management.bars.iter_mut())
     {
         *folder = base.join(&*folder);
     }
@@ -452,7 +480,7 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         }
     };
     let l = &raw.server.limits;
-    let ranges: [(&str, u64, u64, u64); 27] = [
+    let ranges: [(&str, u64, u64, u64); 28] = [
         ("server.threads", raw.server.threads as u64, 1, 64),
         ("server.spin_us", raw.server.spin_us, 0, 1_000_000),
         ("server.limits.body_bytes_max", l.body_bytes_max as u64, 1024, 1 << 30),
@@ -479,6 +507,7 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         ("plugins.batch_deadline_ms", raw.plugins.batch_deadline_ms, 1, 600_000),
         ("plugins.memory_bytes_max", raw.plugins.memory_bytes_max as u64, 1 << 16, 1 << 32),
         ("models.check_ms", raw.models.check_ms, 0, 3_600_000),
+        ("management.check_ms", raw.management.check_ms, 10, 86_400_000),
         ("plugins.failures_max", raw.plugins.failures_max as u64, 1, 1_000),
     ];
     for (key, value, low, high) in ranges {
@@ -491,6 +520,22 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
             "serving.stale_after_bars is {}: it must be between 1 and 1000000",
             raw.serving.stale_after_bars
         ));
+    }
+    let m = &raw.management;
+    let numbers = [
+        ("management.level", m.level, 1e-9, 0.5),
+        ("management.retrain_hours", m.retrain_hours, 0.0, 1e6),
+        ("management.latency_us", m.latency_us, 1e-3, 1e9),
+    ];
+    for (key, value, low, high) in numbers {
+        if !(low..=high).contains(&value) {
+            return refuse(format!("{key} is {value}: it must be between {low} and {high}"));
+        }
+    }
+    if m.automatic && raw.models.check_ms == 0 {
+        return refuse(
+            "management.automatic moves aliases, which models.check_ms = 0 doesn't follow: set it above 0",
+        );
     }
     if raw.server.spin_us > 0 && raw.server.threads != 1 {
         return refuse(

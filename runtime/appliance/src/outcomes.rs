@@ -2,7 +2,7 @@
 //! coverage and error are read from here alone: by `GET /v1/outcomes`, the status page and `alphaplus outcomes`.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use market::{StreamKey, Timeframe};
 use serde::Serialize;
@@ -15,17 +15,26 @@ use crate::visible::{Filter, matches_model};
 pub struct Outcomes {
     recent: RwLock<VecDeque<Arc<RealisedRecord>>>,
     max: usize,
+    /// Those that the manager hasn't read, revisions too; of too many the oldest go.
+    unread: Mutex<VecDeque<Arc<RealisedRecord>>>,
 }
 
 impl Outcomes {
     pub fn new(max: usize) -> Self {
-        Outcomes { recent: RwLock::default(), max }
+        Outcomes { recent: RwLock::default(), max, unread: Mutex::default() }
     }
 
     /// A revision takes the place of the outcome that it revises.
     pub fn add(&self, record: RealisedRecord) {
-        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         let record = Arc::new(RealisedRecord { state: Vec::new(), ..record });
+        {
+            let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+            if unread.len() >= self.max {
+                unread.pop_front();
+            }
+            unread.push_back(record.clone());
+        }
+        let mut recent = self.recent.write().unwrap_or_else(PoisonError::into_inner);
         if record.revision > 0
             && let Some(held) = recent.iter_mut().rev().find(|held| held.seq == record.seq)
         {
@@ -36,6 +45,11 @@ impl Outcomes {
             recent.pop_front();
         }
         recent.push_back(record);
+    }
+
+    /// What came since this was asked last, in the spool's order: for one reader.
+    pub fn unread(&self) -> Vec<Arc<RealisedRecord>> {
+        std::mem::take(&mut *self.unread.lock().unwrap_or_else(PoisonError::into_inner)).into()
     }
 
     /// The last `last` that fit, oldest first.

@@ -9,6 +9,7 @@ mod input;
 mod kill;
 mod limits;
 mod load;
+mod managing;
 mod measure;
 mod memory;
 mod models;

@@ -108,7 +108,7 @@ fn two_models_are_compared_and_drift_is_told() {
     let deployed =
         ["test", "other"].map(|name| format!("{{model={name:?},symbols=[\"*\"],timeframe=\"1h\"}}"));
     s.set("deployments", &format!("[{}]", deployed.join(",")));
-    let server = s.serve();
+    let mut server = s.serve();
     let mut client = server.client();
     let first = s.need_bars as u64;
     for symbol in ["A", "B"] {

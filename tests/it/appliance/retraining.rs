@@ -17,16 +17,18 @@ const ALL: usize = 7000;
 const HOUR: i64 = 3600;
 
 /// Closes of a world that lines don't forecast and trees do badly: tanh 2(ab − cd) of the last four returns, and noise.
-fn closes() -> Vec<f64> {
+/// From `turns_at` on it is the other way round.
+pub fn closes(count: usize, turns_at: usize) -> Vec<f64> {
     let (mut last, mut price, mut state) = ([0.5f64; 4], 100.0f64, 1u64);
     let mut noise = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 40) as f64 / f64::from(1u32 << 24) - 0.5
     };
-    (0..ALL)
-        .map(|_| {
+    (0..count)
+        .map(|n| {
             let [a, b, c, d] = last;
-            let x = f64::tanh(2.0 * (a * b - c * d)) + noise();
+            let way = if n < turns_at { 2.0 } else { -2.0 };
+            let x = f64::tanh(way * (a * b - c * d)) + noise();
             last = [x, a, b, c];
             price *= f64::exp(0.01 * x);
             price
@@ -43,7 +45,7 @@ fn tent(closes: &[f64], n: usize) -> (Timestamp, [f64; 4]) {
     )
 }
 
-fn file(s: &Setup, closes: &[f64], count: usize) -> PathBuf {
+pub fn file(s: &Setup, closes: &[f64], count: usize) -> PathBuf {
     let mut text = "timestamp,open,high,low,close,volume\n".to_string();
     for n in 0..count {
         let (time, [open, high, low, close]) = tent(closes, n);
@@ -54,42 +56,43 @@ fn file(s: &Setup, closes: &[f64], count: usize) -> PathBuf {
     path
 }
 
-fn line(closes: &[f64], n: usize) -> String {
+/// A bar for `POST /v1/bars`.
+pub fn line(closes: &[f64], n: usize, backfill: bool) -> String {
     let (time, [open, high, low, close]) = tent(closes, n);
     format!(
         "{{\"symbol\":\"TENT\",\"timeframe\":\"1h\",\"open_time\":\"{time}\",\"open\":{open},\"high\":{high},\
-         \"low\":{low},\"close\":{close},\"volume\":1000,\"backfill\":true}}\n"
+         \"low\":{low},\"close\":{close},\"volume\":1000,\"backfill\":{backfill}}}\n"
     )
 }
 
 /// What it printed last, what it said on stderr, and whether it ended well.
-fn run(s: &Setup, args: &[&str]) -> (Value, String, bool) {
+pub fn run(s: &Setup, args: &[&str]) -> (Value, String, bool) {
     let output = s.command().args(args).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let json = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
     (json, String::from_utf8_lossy(&output.stderr).into_owned(), output.status.success())
 }
 
-fn done(s: &Setup, args: &[&str]) -> Value {
+pub fn done(s: &Setup, args: &[&str]) -> Value {
     let (json, said, well) = run(s, args);
     assert!(well, "{args:?}: {said}");
     json
 }
 
-fn events(s: &Setup) -> Vec<Value> {
+pub fn events(s: &Setup) -> Vec<Value> {
     let output = s.command().args(["events", "--json", "--last", "1000"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn kinds(events: &[Value]) -> Vec<&str> {
+pub fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["kind"].as_str().unwrap()).collect()
 }
 
 #[test]
 fn a_model_is_retrained_judged_and_promoted_or_refused() {
     let s = setup(&ModelSpec::default());
-    let closes = closes();
+    let closes = closes(ALL, ALL);
     let (first, all) = (file(&s, &closes, FIRST), file(&s, &closes, ALL));
     let (first, all) = (first.to_str().unwrap(), all.to_str().unwrap());
     // A champion that learnt next to nothing.
@@ -192,7 +195,7 @@ fn retrained_beside_a_writer(s: &Setup, closes: &[f64], first: &str) -> Value {
     let server = s.serve();
     let mut client = server.client();
     for chunk in (FIRST - 100..ALL - 200).collect::<Vec<_>>().chunks(200) {
-        let body: String = chunk.iter().map(|&n| line(closes, n)).collect();
+        let body: String = chunk.iter().map(|&n| line(closes, n, true)).collect();
         assert_eq!(client.post("/v1/bars", &body).unwrap().status, 200);
     }
     let over = AtomicBool::new(false);
@@ -203,7 +206,7 @@ fn retrained_beside_a_writer(s: &Setup, closes: &[f64], first: &str) -> Value {
             while !over.load(Ordering::Acquire) {
                 // The model's own stream goes on first, then another.
                 let next = ALL - 200 + n;
-                let body = if next < ALL { line(closes, next) } else { bar("OTHER", n as u64) };
+                let body = if next < ALL { line(closes, next, true) } else { bar("OTHER", n as u64) };
                 assert_eq!(client.post("/v1/bars", &body).unwrap().status, 200);
                 n += 1;
             }

@@ -32,8 +32,9 @@ use crate::config::{self, LogFormat, Settings};
 pub fn run(cli: Cli) -> Result<(), String> {
     let settings = settings(&cli)?;
     log(&settings, matches!(cli.command, Command::Serve));
+    let origin = origin(&cli);
     match cli.command {
-        Command::Serve => serve::run(settings),
+        Command::Serve => serve::run(settings, origin),
         Command::Train(args) => train::run(&settings, &args),
         Command::Retrain(args) => retrain::run(&settings, &args),
         Command::Promote(args) => promote::run(&settings, &args),
@@ -51,6 +52,13 @@ pub fn run(cli: Cli) -> Result<(), String> {
         Command::Shared(args) => shared_memory::run(&settings, &args),
         Command::Doctor => doctor::run(&settings),
     }
+}
+
+/// The arguments that give another process the same settings.
+fn origin(cli: &Cli) -> Vec<String> {
+    let file = cli.config.iter().flat_map(|file| ["--config".into(), file.display().to_string()]);
+    let sets = cli.set.iter().flat_map(|pair| ["--set".into(), pair.clone()]);
+    file.chain(sets).collect()
 }
 
 fn settings(cli: &Cli) -> Result<Settings, String> {

@@ -12,10 +12,12 @@ use tokio::sync::watch;
 
 use crate::config::{DurabilityMode, Settings};
 use crate::deployment::Deployment;
+use crate::events::Events;
 use crate::inference::Inference;
 use crate::load::{self, Parts};
-use crate::manage::table::Table;
 use crate::manage::manager::{Manager, Means};
+use crate::manage::overseer::Overseer;
+use crate::manage::table::Table;
 use crate::metrics::Metrics;
 use crate::pipeline::{Pipeline, PipelineOptions};
 use crate::queue::{PredictQueue, StepFailed, bar_queue};
@@ -26,7 +28,8 @@ use crate::{predictor, recover, shared_memory, tls};
 /// Predict requests that wait at once.
 const PREDICT_QUEUE: usize = 64;
 
-pub fn run(settings: Settings) -> Result<(), String> {
+/// `origin`: the arguments that gave the settings, for the processes that are started from here.
+pub fn run(settings: Settings, origin: Vec<String>) -> Result<(), String> {
     let started = Instant::now();
     let settings = Arc::new(settings);
     let parts = Arc::new(Parts::new(&settings)?);
@@ -61,7 +64,11 @@ pub fn run(settings: Settings) -> Result<(), String> {
     let follows = settings.raw.models.check_ms > 0;
     let (poke, woken) = channel();
     let table = Arc::new(Table::new(Vec::new(), follows, poke));
+    let events = Events::open(&settings.raw.models.events).map_err(|e| e.to_string())?;
+    let overseer = Overseer::new(settings.clone(), parts.clone(), events, origin)?;
     let means = Means {
+        visible: visible.clone(),
+        overseer,
         settings: settings.clone(),
         parts: parts.clone(),
         bars: bars.clone(),

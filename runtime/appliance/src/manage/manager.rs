@@ -9,11 +9,15 @@ use std::time::{Duration, Instant};
 
 use market::{Bar, StreamKey};
 use registry::{LoadError, Reference, Version, Which};
+use serde_json::json;
 use slab::Slab;
 use store::{Record, SpoolHandle};
 
+use super::overseer::{Overseer, Serving};
+use super::table::{Line, ModelLine, Table};
 use crate::config::Settings;
 use crate::deployment::{Deployment, Seat};
+use crate::events::EventKind;
 use crate::history;
 use crate::inference::Inference;
 use crate::load::Parts;
@@ -22,7 +26,7 @@ use crate::pipeline::Pipeline;
 use crate::queue::{BarQueue, PredictQueue, PredictWork};
 use crate::recover::Scanned;
 use crate::swap::{self, Copied, Warm};
-use super::table::{Line, ModelLine, Table};
+use crate::visible::Visible;
 
 /// Streams that are warmed before the first one moves: what fails there fails the swap.
 const TRIED_FIRST: usize = 256;
@@ -53,6 +57,9 @@ struct Running {
 
 /// What the manager works with.
 pub struct Means {
+    pub visible: Arc<Visible>,
+    /// Who watches the rows.
+    pub overseer: Overseer,
     pub settings: Arc<Settings>,
     pub parts: Arc<Parts>,
     pub bars: BarQueue,
@@ -110,6 +117,7 @@ impl Manager {
     pub fn run(mut self, woken: &Receiver<()>, stop: &AtomicBool) {
         be_nice();
         let interval = Duration::from_millis(self.means.settings.raw.models.check_ms);
+        let mut overseen: Option<Instant> = None;
         while !stop.load(Ordering::Acquire) {
             match woken.recv_timeout(interval) {
                 Ok(()) | Err(RecvTimeoutError::Timeout) => {}
@@ -118,6 +126,33 @@ impl Manager {
             if stop.load(Ordering::Acquire) || self.look().is_err() {
                 return;
             }
+            let between = Duration::from_millis(self.means.settings.raw.management.check_ms);
+            let asked = self.means.table.asked();
+            if !asked.is_empty() || overseen.is_none_or(|at| at.elapsed() >= between) {
+                self.oversee(&asked);
+                overseen = Some(Instant::now());
+            }
+        }
+    }
+
+    /// New outcomes to the tests, and what follows from them.
+    fn oversee(&mut self, asked: &[String]) {
+        let mut serving: Vec<Serving> = Vec::new();
+        for place in &self.places {
+            let (row, version) = (place.seat.row, place.running.as_ref().map(|r| r.version));
+            match serving.iter_mut().find(|s| s.row == row) {
+                Some(s) if place.seat.challenger.is_some() => s.challenger = version,
+                Some(_) => {}
+                None => serving.push(Serving { row, champion: version, challenger: None }),
+            }
+        }
+        let records = self.means.visible.outcomes.unread();
+        self.means.overseer.observe(&serving, &records);
+        let bars = self.means.bars.clone();
+        let moved = self.means.overseer.act(&serving, asked, || bars.ask(|pipeline| pipeline.spool.handle()));
+        self.means.table.report(self.means.overseer.reports());
+        if moved {
+            self.means.table.look();
         }
     }
 
@@ -217,6 +252,9 @@ impl Manager {
             }
         });
         tracing::info!(deployed_as = %self.places[one].reference, model = %b.line.model, "took the other's place");
+        let why = format!("{} points at it", self.places[one].reference);
+        let detail = json!({ "deployed_as": self.places[one].reference.to_string(), "before": a.version });
+        self.means.overseer.note(EventKind::Swapped, &b.line.model, &why, detail);
         self.places[one].running = Some(b);
         self.places[other].running = Some(a);
         self.means.metrics.swapped("exchanged");
@@ -240,6 +278,7 @@ impl Manager {
             )));
         }
         let old = running.as_ref().map(|r| r.index);
+        let running_before = running.as_ref().map(|r| r.version);
         let mut warm = Warming { means: &self.means, twin: &mut twin, older: HashMap::new() };
         let keys = warm.lacking(None)?;
         let streams = keys.len();
@@ -277,6 +316,9 @@ impl Manager {
         let place = &mut self.places[at];
         place.running = Some(Running { index, version, line: line.clone() });
         let ms = started.elapsed().as_millis() as u64;
+        let (why, old) = (format!("{} points at it", place.reference), running_before);
+        let detail = json!({ "deployed_as": place.reference.to_string(), "before": old, "streams": streams, "ms": ms });
+        self.means.overseer.note(EventKind::Swapped, &line.model, &why, detail);
         tracing::info!(deployed_as = %place.reference, model = %line.model, streams, ms, "took over");
         self.means.metrics.swapped("done");
         Ok(())

@@ -1,7 +1,7 @@
 //! The deployment table as it stands now, for those who look: what each place was to hold, what it holds, and why not.
 
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::{Serialize, Serializer};
 
@@ -70,12 +70,22 @@ pub struct Table {
     /// Whether aliases are followed while the appliance runs.
     pub follows: bool,
     poke: Sender<()>,
+    /// What is known of the rows, in JSON.
+    reports: RwLock<serde_json::Value>,
+    /// Names of models of which a training was asked for.
+    asked: Mutex<Vec<String>>,
 }
 
 impl Table {
     /// `poke`: wakes the manager.
     pub fn new(lines: Vec<Line>, follows: bool, poke: Sender<()>) -> Self {
-        Table { lines: RwLock::new(lines), follows, poke }
+        Table {
+            lines: RwLock::new(lines),
+            follows,
+            poke,
+            reports: RwLock::default(),
+            asked: Mutex::default(),
+        }
     }
 
     pub fn lines(&self) -> Vec<Line> {
@@ -84,6 +94,29 @@ impl Table {
 
     pub fn set(&self, lines: Vec<Line>) {
         *self.lines.write().unwrap_or_else(PoisonError::into_inner) = lines;
+    }
+
+    pub fn report(&self, reports: serde_json::Value) {
+        *self.reports.write().unwrap_or_else(PoisonError::into_inner) = reports;
+    }
+
+    /// Asks for a training of the model that some row deploys with a place for a challenger. False: none does.
+    pub fn ask_training(&self, name: &str) -> bool {
+        let of_it = |l: &&Line| {
+            let model = l.seat.reference.strip_prefix("models:/").unwrap_or(&l.seat.reference);
+            l.seat.challenger.is_some() && model.split(['@', '/']).next() == Some(name)
+        };
+        let is_here = self.follows && self.lines().iter().any(|l| of_it(&l));
+        if is_here {
+            self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(name.into());
+            self.look();
+        }
+        is_here
+    }
+
+    /// What was asked for since this was.
+    pub fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// An alias may have moved.
@@ -129,6 +162,7 @@ impl Table {
                 }
             })
             .collect();
-        serde_json::json!({ "deployments": shown }).to_string()
+        let management = self.reports.read().unwrap_or_else(PoisonError::into_inner);
+        serde_json::json!({ "deployments": shown, "management": *management }).to_string()
     }
 }

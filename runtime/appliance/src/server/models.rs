@@ -7,6 +7,7 @@
 //! | `PUT /v1/models/{name}/aliases/{alias}` | `{"version": 7, "who": …, "why": …}`: point it there |
 //! | `DELETE /v1/models/{name}/aliases/{alias}` | point it nowhere |
 //! | `POST /v1/models/{name}/aliases/{alias}/rollback` | point it where it pointed before |
+//! | `POST /v1/models/{name}/retrain` | train a challenger on the bars that have come |
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub enum Asked {
     Model { name: String },
     Alias { name: String, alias: String },
     Rollback { name: String, alias: String },
+    Retrain { name: String },
 }
 
 impl Asked {
@@ -40,6 +42,7 @@ impl Asked {
         match (rest, parts.as_slice()) {
             ("", _) => Some(Asked::List),
             (_, [name]) => Some(Asked::Model { name: name.clone() }),
+            (_, [name, retrain]) if retrain == "retrain" => Some(Asked::Retrain { name: name.clone() }),
             (_, [name, aliases, alias]) if aliases == "aliases" => {
                 Some(Asked::Alias { name: name.clone(), alias: alias.clone() })
             }
@@ -56,14 +59,14 @@ impl Asked {
             Asked::List | Asked::Model { .. } => Method::GET,
             Asked::Alias { .. } if used == Method::DELETE => Method::DELETE,
             Asked::Alias { .. } => Method::PUT,
-            Asked::Rollback { .. } => Method::POST,
+            Asked::Rollback { .. } | Asked::Retrain { .. } => Method::POST,
         }
     }
 
     pub fn right(&self) -> Right {
         match self {
             Asked::List | Asked::Model { .. } => Right::Poll,
-            Asked::Alias { .. } | Asked::Rollback { .. } => Right::Admin,
+            Asked::Alias { .. } | Asked::Rollback { .. } | Asked::Retrain { .. } => Right::Admin,
         }
     }
 }
@@ -126,6 +129,15 @@ fn reply(
     let author = Author { at: &at, who, why: &body.why };
     match asked {
         Asked::List => list(registry),
+        Asked::Retrain { name } if table.ask_training(name) => {
+            (StatusCode::ACCEPTED, json!({ "name": name, "asked": true }).to_string())
+        }
+        Asked::Retrain { name } => failed(
+            StatusCode::NOT_FOUND,
+            &format!(
+                "{name} isn't deployed with a place for a challenger: see deployments.challenger in config.toml"
+            ),
+        ),
         Asked::Model { name } => model(registry, name),
         Asked::Alias { name, alias } if *method == Method::DELETE => {
             moved(table, name, alias, registry.remove_alias(name, alias, author))
