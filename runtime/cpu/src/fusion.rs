@@ -206,11 +206,13 @@ fn bias_after(graph: &Graph, users: &[Users], id: NodeId, node: &Node) -> Option
 
 /// Whether it goes element by element beside operands that a chain can read.
 fn is_elementwise(graph: &Graph, node: &Node) -> bool {
-    step(&node.op).is_some()
-        && match node.op {
-            Op::Dropout { .. } => graph.shape(node.inputs[1]).rank() == 0,
-            _ => node.inputs.iter().all(|&input| leaf(graph.shape(input), &node.shapes[0]).is_some()),
+    match step(&node.op) {
+        None => false,
+        Some(Step::Dropout { .. }) => graph.shape(node.inputs[1]).rank() == 0,
+        Some(Step::Unary(_) | Step::Binary(_) | Step::Select) => {
+            node.inputs.iter().all(|&input| leaf(graph.shape(input), &node.shapes[0]).is_some())
         }
+    }
 }
 
 fn step(op: &Op) -> Option<Step> {

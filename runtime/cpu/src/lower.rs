@@ -1,9 +1,12 @@
 //! A verified graph at one batch size as a tract model: one arm for each op.
 
+mod convolutions;
+mod recurrent;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use graph::{BinaryOp, Graph, Node, NodeId, Op, Shape, UnaryOp, Value};
+use graph::{Graph, Node, NodeId, Op, Shape, UnaryOp, Value};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
@@ -15,24 +18,23 @@ use crate::kernel::conv;
 use crate::kernel::gru::GruWeights;
 use crate::kernel::lstm::LstmWeights;
 use crate::kernel::panels::Panels;
-use crate::kernel::recurrent::Stack;
-use crate::kernel::recurrent::weights::{Cell, Layer};
+use crate::kernel::recurrent::weights::Layer;
 use crate::ops::adamw::AdamW;
 use crate::ops::attention::{Attention, AttentionBackward};
 use crate::ops::buffers::Buffers;
-use crate::ops::conv::{self as convolutions, Conv1dBackward, Convolutions};
 use crate::ops::fused::{Fused, Kernel, plain};
-use crate::ops::gru::{self, GruBackward, GruForward};
+use crate::ops::gru::{GruBackward, GruForward};
 use crate::ops::join::Join;
-use crate::ops::lstm::{LstmBackward, LstmForward, Weights};
+use crate::ops::lstm::{LstmBackward, LstmForward};
 use crate::ops::matmul::MatMul;
 use crate::ops::normalise::LayerNormBackward;
 use crate::ops::plain_kernel;
-use crate::ops::recurrent::{self, Recurrent};
-use crate::ops::shards::Sizes;
 use crate::pool::{Pool, Spare};
 use crate::precision::Precision;
 use crate::rows::{self, Windows};
+
+use convolutions::convolution_before;
+pub(crate) use convolutions::relu_backward;
 
 /// What every batch size of a plan shares.
 pub(crate) struct Context<'a> {
@@ -197,7 +199,7 @@ impl Lowering<'_, '_> {
             | Op::LayerNorm { .. } => {
                 let inputs =
                     node.inputs.iter().map(|&value| self.of(value)).collect::<TractResult<Vec<_>>>()?;
-                let kernel = plain_kernel(path, &node.op, &inputs, &self.out(node)?);
+                let kernel = plain_kernel(path, self.context.pool, &node.op, &inputs, &self.out(node)?);
                 self.fuse_on(id, node, &node.inputs, kernel.context("a plain op without a kernel")?)
             }
             Op::Reshape { .. } => {
@@ -229,7 +231,8 @@ impl Lowering<'_, '_> {
             }
             Op::MatMul { transpose_a, transpose_b } => self.matmul(id, node, *transpose_a, *transpose_b),
             Op::LayerNormBackward { epsilon } => {
-                self.fuse(id, node, LayerNormBackward { path, epsilon: *epsilon })
+                let (pool, epsilon) = (self.context.pool.clone(), *epsilon);
+                self.fuse(id, node, LayerNormBackward { path, pool, epsilon, shards: Mutex::default() })
             }
             Op::Lstm { .. } | Op::Gru { .. } => self.recurrent(id, node),
             Op::LstmForward => {
@@ -265,8 +268,9 @@ impl Lowering<'_, '_> {
                 self.fuse(id, node, AttentionBackward { path, pool, queries, heads, spare: Spare::default() })
             }
             Op::AdamW { beta1, beta2, epsilon, weight_decay } => {
+                let pool = self.context.pool.clone();
                 let (beta1, beta2, epsilon, weight_decay) = (*beta1, *beta2, *epsilon, *weight_decay);
-                self.fuse(id, node, AdamW { beta1, beta2, epsilon, weight_decay })
+                self.fuse(id, node, AdamW { path, pool, beta1, beta2, epsilon, weight_decay })
             }
         }
     }
@@ -288,6 +292,7 @@ impl Lowering<'_, '_> {
             fixed: None,
             bias: false,
             packed: Mutex::default(),
+            parts: Mutex::default(),
             spare: Spare::default(),
         };
         let mut inputs = node.inputs.clone();
@@ -323,204 +328,10 @@ impl Lowering<'_, '_> {
         self.fuse_on(id, node, &inputs, Arc::new(chain))
     }
 
-    /// A convolution with the relu after it, and with the convolutions under it that serve it alone; those are
-    /// skipped at their own turn.
-    fn conv1d(&mut self, id: NodeId, node: &Node) -> TractResult<()> {
-        let graph = self.context.graph;
-        let target = relu_after(graph, id).unwrap_or(id);
-        if self.conv_layer(id, node)?.is_some()
-            && let Some((above, user)) = sole_user(graph, target)
-            && user.inputs[1..].iter().all(|input| input.node != target)
-            && self.conv_layer(above, user)?.is_some()
-        {
-            return Ok(());
-        }
-        let mut layers = Vec::new();
-        let (mut bottom_id, mut bottom) = (id, node);
-        while let Some(layer) = self.conv_layer(bottom_id, bottom)? {
-            layers.insert(0, layer);
-            if self.wires.contains_key(&bottom.inputs[0]) {
-                break;
-            }
-            let below = bottom.inputs[0].node;
-            bottom_id = convolution_before(graph, graph.node(below)).unwrap_or(below);
-            bottom = graph.node(bottom_id);
-        }
-        let (weights, inputs) = if layers.is_empty() {
-            let (shape, relu) = (self.conv_shape(node)?, target != id);
-            let packed = Mutex::default();
-            (convolutions::Weights::Given { shape, relu, packed }, node.inputs.as_slice())
-        } else {
-            (convolutions::Weights::Fixed(layers), &bottom.inputs[..1])
-        };
-        let op = Convolutions {
-            path: self.context.path,
-            pool: self.context.pool.clone(),
-            batch: self.of(inputs[0])?[0],
-            weights,
-            spare: Spare::default(),
-        };
-        self.fuse_on(target, node, inputs, Arc::new(op))
-    }
-
-    /// A convolution whose weights never change, packed.
-    fn conv_layer(&mut self, id: NodeId, node: &Node) -> TractResult<Option<Arc<conv::Layer>>> {
-        let Op::Conv1d { .. } = node.op else { return Ok(None) };
-        let (shape, relu) = (self.conv_shape(node)?, relu_after(self.context.graph, id).is_some());
-        let key = (node.inputs[1..].to_vec(), shape, relu);
-        if let Some(layer) = self.context.packs.conv.get(&key) {
-            return Ok(Some(layer.clone()));
-        }
-        // A weight may come after the convolution that asks for the one above it.
-        let known = key.0.iter().all(|value| self.wires.contains_key(value));
-        let [Some(w), Some(b)] = (match known {
-            true => [self.constant(key.0[0])?, self.constant(key.0[1])?],
-            false => [None, None],
-        }) else {
-            return Ok(None);
-        };
-        let mut layer = conv::Layer::default();
-        layer.pack(self.context.path, shape, relu, plain(&w)?, plain(&b)?);
-        let layer = Arc::new(layer);
-        self.context.packs.conv.insert(key, layer.clone());
-        Ok(Some(layer))
-    }
-
-    /// The backward of a convolution, through the relu after it where that is what gives dy.
-    fn conv1d_backward(&mut self, id: NodeId, node: &Node) -> TractResult<()> {
-        let op = Conv1dBackward {
-            path: self.context.path,
-            pool: self.context.pool.clone(),
-            batch: self.of(node.inputs[0])?[0],
-            shape: self.conv_shape(node)?,
-            wants_dx: uses(self.context.graph, Value { node: id, slot: 0 }),
-            buffers: Mutex::default(),
-        };
-        match relu_backward(self.context.graph, node.inputs[2]) {
-            Some([y, dy]) => self.fuse_on(id, node, &[node.inputs[0], node.inputs[1], dy, y], Arc::new(op)),
-            None => self.fuse(id, node, op),
-        }
-    }
-
-    /// x is the first input, w the second.
-    fn conv_shape(&self, node: &Node) -> TractResult<conv::Shape> {
-        let (Op::Conv1d { dilation } | Op::Conv1dBackward { dilation }) = node.op else {
-            bail!("{} is no convolution", node.op.name());
-        };
-        let (x, w) = (self.of(node.inputs[0])?, self.of(node.inputs[1])?);
-        Ok(conv::Shape { steps: x[1], features: x[2], outputs: w[2], taps: w[0], dilation })
-    }
-
     /// The queries of one window, and the rest of its sizes.
     fn attention_sizes(&self, node: &Node, heads: usize, causal: bool) -> TractResult<(usize, Heads)> {
         let (q, k) = (self.of(node.inputs[0])?, self.of(node.inputs[1])?);
         Ok((q[1], Heads { heads, width: q[2] / heads, keys: k[1], causal }))
-    }
-
-    /// A recurrent layer, with the layers under it that serve it alone; those are skipped at their own turn.
-    fn recurrent(&mut self, id: NodeId, node: &Node) -> TractResult<()> {
-        let graph = self.context.graph;
-        if self.layer(node)?.is_some()
-            && let Some(above) = only_user(graph, id)
-            && self.layer(above)?.is_some()
-        {
-            return Ok(());
-        }
-        let mut layers = Vec::new();
-        let mut bottom = node;
-        while let Some(layer) = self.layer(bottom)? {
-            layers.insert(0, layer);
-            let below = bottom.inputs[0].node;
-            match cell(&graph.nodes[below.0 as usize].op) {
-                Some(_) if self.wire(bottom.inputs[0]).is_err() => bottom = &graph.nodes[below.0 as usize],
-                _ => break,
-            }
-        }
-        let x = self.of(bottom.inputs[0])?;
-        let path = self.context.path;
-        let (weights, inputs) = match (layers.is_empty(), cell(&node.op)) {
-            (true, Some(cell)) => {
-                let hidden = self.of(node.inputs[2])?[0];
-                (recurrent::Weights::Given { path, cell, features: x[2], hidden }, node.inputs.as_slice())
-            }
-            _ => (recurrent::Weights::Fixed(Stack { path, layers }), &bottom.inputs[..1]),
-        };
-        let op = Recurrent {
-            pool: self.context.pool.clone(),
-            batch: x[0],
-            steps: x[1],
-            weights,
-            windows: Mutex::default(),
-            spare: Spare::default(),
-        };
-        self.fuse_on(id, node, inputs, Arc::new(op))
-    }
-
-    /// The layer of a recurrent node whose weights never change, packed.
-    fn layer(&mut self, node: &Node) -> TractResult<Option<Arc<Layer>>> {
-        let Some(cell) = cell(&node.op) else { return Ok(None) };
-        let key = node.inputs[1..].to_vec();
-        if let Some(layer) = self.context.packs.layers.get(&key) {
-            return Ok(Some(layer.clone()));
-        }
-        let mut values = Vec::new();
-        for &value in &key {
-            match self.constant(value)? {
-                Some(value) => values.push(value),
-                None => return Ok(None),
-            }
-        }
-        let slices = values.iter().map(|v| plain(v)).collect::<TractResult<Vec<_>>>()?;
-        let [w, u, biases @ ..] = slices.as_slice() else { bail!("a recurrent op has weights") };
-        let (features, hidden) = (self.of(key[0])?[0], self.of(key[1])?[0]);
-        let form = (cell, self.context.precision);
-        let layer = Arc::new(Layer::new(self.context.path, form, (features, hidden), w, u, biases));
-        self.context.packs.layers.insert(key, layer.clone());
-        Ok(Some(layer))
-    }
-
-    /// x is the first input, U the third.
-    fn recurrent_sizes(&self, node: &Node) -> TractResult<Sizes> {
-        let (x, u) = (self.of(node.inputs[0])?, self.of(node.inputs[2])?);
-        Ok(Sizes { batch: x[0], steps: x[1], features: x[2], hidden: u[0] })
-    }
-
-    fn lstm_weights(&mut self, node: &Node, sizes: Sizes) -> TractResult<Weights> {
-        let key = [node.inputs[1], node.inputs[2], node.inputs[3]];
-        if let Some(packed) = self.context.packs.lstm.get(&key) {
-            return Ok(Weights::Fixed(packed.clone()));
-        }
-        let [Some(w), Some(u), Some(b)] =
-            [self.constant(key[0])?, self.constant(key[1])?, self.constant(key[2])?]
-        else {
-            return Ok(Weights::Given(Mutex::default()));
-        };
-        let mut packed = LstmWeights::default();
-        let inputs = (sizes.features, sizes.hidden);
-        packed.pack(self.context.path, inputs, plain(&w)?, plain(&u)?, plain(&b)?);
-        let packed = Arc::new(packed);
-        self.context.packs.lstm.insert(key, packed.clone());
-        Ok(Weights::Fixed(packed))
-    }
-
-    fn gru_weights(&mut self, node: &Node, sizes: Sizes) -> TractResult<gru::Weights> {
-        let key = [node.inputs[1], node.inputs[2], node.inputs[3], node.inputs[4]];
-        if let Some(packed) = self.context.packs.gru.get(&key) {
-            return Ok(gru::Weights::Fixed(packed.clone()));
-        }
-        let mut constants = Vec::new();
-        for value in key {
-            constants.extend(self.constant(value)?);
-        }
-        let [w, u, b, c] = constants.as_slice() else {
-            return Ok(gru::Weights::Given(Mutex::default()));
-        };
-        let mut packed = GruWeights::default();
-        let inputs = (sizes.features, sizes.hidden);
-        packed.pack(self.context.path, inputs, [plain(w)?, plain(u)?, plain(b)?, plain(c)?]);
-        let packed = Arc::new(packed);
-        self.context.packs.gru.insert(key, packed.clone());
-        Ok(gru::Weights::Fixed(packed))
     }
 
     /// A node of one of our kernels.
@@ -598,68 +409,6 @@ impl Lowering<'_, '_> {
     fn dims(&self, shape: &Shape) -> TractResult<Vec<usize>> {
         shape.at(self.batch).with_context(|| format!("{shape} overflows at batch {}", self.batch))
     }
-}
-
-/// What recurrence the op is, in the form for inference.
-fn cell(op: &Op) -> Option<Cell> {
-    match op {
-        Op::Lstm { .. } => Some(Cell::Lstm),
-        Op::Gru { .. } => Some(Cell::Gru),
-        _ => None,
-    }
-}
-
-/// The recurrent node that alone reads this node's only output, as its x.
-fn only_user(graph: &Graph, id: NodeId) -> Option<&Node> {
-    let value = Value { node: id, slot: 0 };
-    let told = graph.outputs.iter().any(|(_, output)| *output == value)
-        || graph.updates.iter().any(|update| update.value == value);
-    let mut users = graph.nodes.iter().filter(|node| node.inputs.contains(&value));
-    let user = users.next().filter(|_| !told && users.next().is_none())?;
-    let alone = user.inputs[1..].iter().all(|input| *input != value);
-    (user.inputs[0] == value && alone && cell(&user.op).is_some()).then_some(user)
-}
-
-/// The relu that alone reads this node's only output.
-fn relu_after(graph: &Graph, id: NodeId) -> Option<NodeId> {
-    let (relu, node) = sole_user(graph, id)?;
-    (node.op == Op::Unary(UnaryOp::Relu)).then_some(relu)
-}
-
-/// The convolution that does this relu in passing.
-fn convolution_before(graph: &Graph, node: &Node) -> Option<NodeId> {
-    let before = node.inputs.first()?.node;
-    let is_convolution = matches!(graph.node(before).op, Op::Conv1d { .. });
-    let is_relu = node.op == Op::Unary(UnaryOp::Relu);
-    (is_relu && is_convolution && relu_after(graph, before).is_some()).then_some(before)
-}
-
-/// The node that alone reads this node's only output.
-fn sole_user(graph: &Graph, id: NodeId) -> Option<(NodeId, &Node)> {
-    let value = Value { node: id, slot: 0 };
-    let told = graph.outputs.iter().any(|(_, output)| *output == value)
-        || graph.updates.iter().any(|update| update.value == value);
-    let mut users = graph.nodes.iter().enumerate().filter(|(_, node)| node.inputs.contains(&value));
-    let (user, node) = users.next().filter(|_| !told && users.next().is_none())?;
-    Some((NodeId(user as u32), node))
-}
-
-/// y and dy of a relu, where this is dy where y is above 0 and else 0, of the same shape.
-pub(crate) fn relu_backward(graph: &Graph, value: Value) -> Option<[Value; 2]> {
-    let zero = |value: Value| match &graph.node(value.node).op {
-        Op::Constant(tensor) => tensor.data() == [0.0],
-        _ => false,
-    };
-    let node = graph.node(value.node);
-    let &[positive, dy, otherwise] = node.inputs.as_slice() else { return None };
-    let less = graph.node(positive.node);
-    let &[below, y] = less.inputs.as_slice() else { return None };
-    let is_relu = node.op == Op::Select
-        && less.op == Op::Binary(BinaryOp::Less)
-        && zero(below)
-        && zero(otherwise)
-        && [y, dy].into_iter().all(|v| graph.shape(v) == graph.shape(value));
-    is_relu.then_some([y, dy])
 }
 
 fn uses(graph: &Graph, value: Value) -> bool {

@@ -124,6 +124,11 @@ impl Pool {
         Pool { shared, workers, caller: Mutex::new(()) }
     }
 
+    /// The caller's thread and no other.
+    pub(crate) fn alone() -> Arc<Self> {
+        Arc::new(Pool::new(1, Duration::ZERO))
+    }
+
     pub(crate) fn threads(&self) -> usize {
         self.workers.len() + 1
     }

@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use graph::{Graph, Node, NodeId, Op, PrepareError, Shape, Value};
 
@@ -193,7 +192,7 @@ impl Program {
                     let (lead, last) = output.split_at(output.len() - 2);
                     let kernel = MatMul {
                         path,
-                        pool: Arc::new(Pool::new(1, Duration::ZERO)),
+                        pool: Pool::alone(),
                         lead: lead.iter().product(),
                         rows: last[0],
                         depth,
@@ -205,12 +204,13 @@ impl Program {
                         fixed: None,
                         bias: false,
                         packed: Mutex::default(),
+                        parts: Mutex::default(),
                         spare: Spare::default(),
                     };
                     Work::Kernel { kernel: Arc::new(kernel), inputs }
                 }
             }
-            op => match plain_kernel(path, op, &shapes, &output) {
+            op => match plain_kernel(path, &Pool::alone(), op, &shapes, &output) {
                 Some(kernel) => Work::Kernel { kernel, inputs },
                 None => return Err(unsupported("it isn't computed row by row")),
             },

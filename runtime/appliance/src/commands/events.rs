@@ -42,7 +42,10 @@ pub fn run(settings: &Settings, args: &EventsOf) -> Result<(), String> {
             return ended(e);
         }
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(());
+    }
+    loop {
         std::thread::sleep(LOOK_EVERY);
         for one in &events.after(next).map_err(|e| e.to_string())? {
             next = one.number + 1;
@@ -53,7 +56,6 @@ pub fn run(settings: &Settings, args: &EventsOf) -> Result<(), String> {
             }
         }
     }
-    Ok(())
 }
 
 fn print(out: &mut impl Write, one: &Recorded, as_json: bool) -> io::Result<()> {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::aligned::Aligned;
 use super::gemm::accumulate;
+use super::gemm::single::{Parts, single};
 use super::panels::{Panels, Strides};
 use super::simd::{Simd, kernel};
 use crate::isa::Path;
@@ -58,14 +59,6 @@ impl Shape {
     pub(crate) fn multiply_adds(self) -> usize {
         self.steps * self.live() * self.features * self.outputs
     }
-}
-
-/// A sum's factors: so many stretches of `depth` numbers, `apart` from one another.
-#[derive(Clone, Copy)]
-struct Parts {
-    count: usize,
-    depth: usize,
-    apart: usize,
 }
 
 /// A convolution with its weights packed, and whether a relu follows.
@@ -273,6 +266,10 @@ kernel!(unsafe fn product_kernel(product: &Product) = product_generic);
 
 #[inline(always)]
 unsafe fn product_generic<S: Simd>(p: &Product) {
+    if p.columns == 1 {
+        // SAFETY: the caller's.
+        return unsafe { column::<S>(p) };
+    }
     let width = 4 * S::LANES;
     let mut first = 0;
     while first < p.columns {
@@ -320,7 +317,6 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
     let last = columns - (V - 1) * S::LANES;
     // SAFETY: the caller's; the last vector reads and writes `last` lanes of c and the bias alone.
     unsafe {
-        let c = p.c.add(row * p.c_row + first);
         let mut sums = [[S::splat(0.0); V]; R];
         let b = p.b.add(first / (4 * S::LANES) * p.b_panel);
         let a = p.a.add(row * p.a_row);
@@ -333,28 +329,46 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
         }
         for v in 0..V {
             let lanes = if v + 1 == V { last } else { S::LANES };
-            let mut bias = S::splat(0.0);
-            if !p.bias.is_null() {
-                bias = S::load_first(p.bias.add(first + v * S::LANES), lanes);
-            }
             for (r, sums) in sums.iter().enumerate() {
-                let mut y = sums[v];
-                if !p.bias.is_null() {
-                    y = S::add(y, bias);
-                }
-                if p.add {
-                    y = S::add(S::load_first(c.add(r * p.c_row + v * S::LANES), lanes), y);
-                }
-                if p.relu {
-                    // As x < 0 → 0: a NaN stays.
-                    y = S::select_less(y, S::splat(0.0), S::splat(0.0), y);
-                }
-                if lanes == S::LANES {
-                    S::store(c.add(r * p.c_row + v * S::LANES), y);
-                } else {
-                    S::store_first(c.add(r * p.c_row + v * S::LANES), lanes, y);
-                }
+                finish::<S>(p, row + r, first + v * S::LANES, lanes, sums[v]);
             }
+        }
+    }
+}
+
+/// All rows of the only column.
+#[inline(always)]
+unsafe fn column<S: Simd>(p: &Product) {
+    for row in 0..p.rows {
+        // SAFETY: the caller's.
+        unsafe {
+            let sum = single::<S>(p.parts, (p.a.add(row * p.a_row), p.a_depth), (p.b, p.b_row));
+            finish::<S>(p, row, 0, 1, sum);
+        }
+    }
+}
+
+/// A vector of sums on its way to `lanes` columns of c.
+#[inline(always)]
+unsafe fn finish<S: Simd>(p: &Product, row: usize, column: usize, lanes: usize, sum: S::V) {
+    // SAFETY: the caller's; these lanes of c and of the bias alone are used.
+    unsafe {
+        let c = p.c.add(row * p.c_row + column);
+        let mut y = sum;
+        if !p.bias.is_null() {
+            y = S::add(y, S::load_first(p.bias.add(column), lanes));
+        }
+        if p.add {
+            y = S::add(S::load_first(c, lanes), y);
+        }
+        if p.relu {
+            // As x < 0 → 0: a NaN stays.
+            y = S::select_less(y, S::splat(0.0), S::splat(0.0), y);
+        }
+        if lanes == S::LANES {
+            S::store(c, y);
+        } else {
+            S::store_first(c, lanes, y);
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The matrix product: register tiles of a few rows by four vectors of columns over packed panels.
 #![allow(unsafe_code)]
 
+pub(crate) mod single;
 pub(crate) mod transposed;
 
 use super::aligned::Aligned;
 use super::panels::Panels;
 use super::simd::{Simd, kernel};
 use crate::isa::Path;
+use single::{Parts, single};
 
 /// So many k at a time, so that a panel stays in the second-level cache.
 const DEPTH_BLOCK: usize = 512;
@@ -28,8 +30,8 @@ pub(crate) enum Start<'a> {
     Bias(&'a [f32]),
 }
 
-/// `output[m · row_stride + n] = start + Σₖ left(m, k) · right(k, n)`, summed over k in order.
-/// `scratch` is used when the left factor is stored by columns.
+/// `output[m · row_stride + n] = start + Σₖ left(m, k) · right(k, n)`, summed over k in order; a right factor of one
+/// column as [`single`] does it. `scratch` is used when the left factor is stored by columns.
 pub(crate) fn gemm(
     path: Path,
     left: Left<'_>,
@@ -61,9 +63,10 @@ pub(crate) fn gemm(
         }
     };
     let width = right.width();
+    let depth_block = if n == 1 { depth } else { DEPTH_BLOCK };
     let mut k = 0;
     loop {
-        let step = DEPTH_BLOCK.min(depth - k);
+        let step = depth_block.min(depth - k);
         let product = Product {
             rows: m,
             columns: n,
@@ -200,6 +203,10 @@ kernel!(unsafe fn product_kernel(product: &Product) = product_generic);
 
 #[inline(always)]
 unsafe fn product_generic<S: Simd>(p: &Product) {
+    if p.columns == 1 {
+        // SAFETY: the caller's.
+        return unsafe { column::<S>(p) };
+    }
     let width = 4 * S::LANES;
     let panels = p.columns.div_ceil(width);
     let mut panel = 0;
@@ -273,6 +280,23 @@ unsafe fn tile<S: Simd, const R: usize, const V: usize>(
                     S::store_first(c.add(v * S::LANES), lanes, *sum);
                 }
             }
+        }
+    }
+}
+
+/// All rows of the only column.
+#[inline(always)]
+unsafe fn column<S: Simd>(p: &Product) {
+    for row in 0..p.rows {
+        // SAFETY: the caller's; one lane of `init` and of c is used, and a panel's row is four vectors.
+        unsafe {
+            let a = p.a.add(row / S::ROWS * p.a_block + row % S::ROWS * p.a_row);
+            let parts = Parts { count: 1, depth: p.depth, apart: 0 };
+            let mut sum = single::<S>(parts, (a, p.a_depth), (p.b, p.b_row));
+            if !p.init.is_null() {
+                sum = S::add(sum, S::load_first(p.init.add(row * p.init_row), 1));
+            }
+            S::store_first(p.c.add(row * p.c_row), 1, sum);
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct MatMul {
     /// Whether the third input `[N]` is added to each row; then b is shared.
     pub(crate) bias: bool,
     pub(crate) packed: Mutex<Panels>,
+    /// What tasks give that don't write whole rows.
+    pub(crate) parts: Mutex<Vec<Aligned>>,
     pub(crate) spare: Spare<(Panels, Aligned)>,
 }
 
@@ -100,23 +102,49 @@ impl MatMul {
         });
     }
 
-    /// Both factors stored by rows of the contraction: nothing is packed ahead.
+    /// Both factors stored by rows of the contraction: nothing is packed ahead. Tasks take panels of columns, since each
+    /// copies the right factor's part that it reads, and share a panel's rows where there are few panels.
     fn run_transposed(&self, a: &[f32], b: &[f32], y: &mut [f32]) {
-        let parts = if self.worth_sharing() { 2 * self.pool.threads() } else { 1 };
-        let rows = self.rows.div_ceil(parts).next_multiple_of(rows_per_tile(self.path));
-        let tasks: Vec<_> = y.chunks_mut(rows * self.columns).enumerate().collect();
-        self.pool.run(tasks, |(index, y): (usize, &mut [f32])| {
+        let threads = if self.worth_sharing() { self.pool.threads() } else { 1 };
+        let width = 4 * self.path.lanes();
+        let width = if threads == 1 { self.columns.max(1) } else { width };
+        let row_parts =
+            if threads == 1 { 1 } else { (2 * threads).div_ceil(self.columns.div_ceil(width).max(1)) };
+        let height = self.rows.div_ceil(row_parts).next_multiple_of(rows_per_tile(self.path));
+        let mut places = Vec::new();
+        for column in (0..self.columns).step_by(width) {
+            places.extend((0..self.rows).step_by(height).map(|first| (first, column)));
+        }
+        let part = |(first, column): (usize, usize), y: &mut [f32]| {
             let product = Transposed {
                 a,
                 a_stride: self.rows,
-                first: index * rows,
-                rows: y.len() / self.columns,
+                first,
+                rows: height.min(self.rows - first),
                 b,
-                columns: self.columns,
+                b_stride: self.columns,
+                column,
+                columns: width.min(self.columns - column),
                 depth: self.depth,
             };
             self.spare.with(|(_, scratch)| product.run(self.path, y, scratch));
+        };
+        if width >= self.columns {
+            let tasks = places.into_iter().zip(y.chunks_mut(height * self.columns)).collect();
+            return self.pool.run(tasks, |(place, y)| part(place, y));
+        }
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.resize_with(places.len(), Aligned::default);
+        self.pool.run(places.iter().zip(parts.iter_mut()).collect(), |(&(first, column), y)| {
+            y.resize(height.min(self.rows - first) * width.min(self.columns - column));
+            part((first, column), y);
         });
+        for (&(first, column), part) in places.iter().zip(parts.iter()) {
+            let columns = width.min(self.columns - column);
+            for (row, part) in part.chunks_exact(columns).enumerate() {
+                y[(first + row) * self.columns + column..][..columns].copy_from_slice(part);
+            }
+        }
     }
 
     /// A right factor for each leading index, packed by the task that uses it.

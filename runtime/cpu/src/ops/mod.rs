@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex};
 use graph::Op;
 
 use crate::isa::Path;
+use crate::pool::Pool;
 use broadcast::Loops;
 use fused::Kernel;
 
@@ -31,6 +32,7 @@ use fused::Kernel;
 /// output. `None` for the others.
 pub(crate) fn plain_kernel(
     path: Path,
+    pool: &Arc<Pool>,
     op: &Op,
     inputs: &[Vec<usize>],
     output: &[usize],
@@ -56,16 +58,12 @@ pub(crate) fn plain_kernel(
         Op::Transpose { axes } => {
             Arc::new(movement::View { name: "transpose", loops: Loops::transposed(&inputs[0], axes) })
         }
-        Op::Reduce { op, axes, keep: _ } => {
-            let from = &inputs[0];
-            let mut kept = from.clone();
-            axes.iter().for_each(|&axis| kept[axis] = 1);
-            let count = axes.iter().map(|&axis| from[axis]).product();
-            Arc::new(reduce::Reduce { op: *op, loops: Loops::new(from, [&kept]), count })
-        }
+        Op::Reduce { op, axes, keep: _ } => reduce::reduce(path, pool, *op, &inputs[0], axes),
         Op::Softmax { axis } => Arc::new(softmax(*axis, false)),
         Op::LogSoftmax { axis } => Arc::new(softmax(*axis, true)),
-        Op::LayerNorm { epsilon } => Arc::new(normalise::LayerNorm { path, epsilon: *epsilon }),
+        Op::LayerNorm { epsilon } => {
+            Arc::new(normalise::LayerNorm { path, pool: pool.clone(), epsilon: *epsilon })
+        }
         _ => return None,
     })
 }

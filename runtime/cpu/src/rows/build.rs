@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use graph::{BinaryOp, Dim, Graph, Node, NodeId, Op, Value};
 
@@ -370,7 +369,7 @@ impl Build<'_> {
         let (lead, last) = y.split_at(y.len() - 2);
         let kernel = MatMul {
             path: self.path,
-            pool: Arc::new(Pool::new(1, Duration::ZERO)),
+            pool: Pool::alone(),
             lead: lead.iter().product(),
             rows: last[0],
             depth: a[a.len() - if transpose_a { 2 } else { 1 }],
@@ -382,6 +381,7 @@ impl Build<'_> {
             fixed: None,
             bias: false,
             packed: Mutex::default(),
+            parts: Mutex::default(),
             spare: Spare::default(),
         };
         self.whole_step(value, node, Arc::new(kernel))
@@ -402,7 +402,8 @@ impl Build<'_> {
             }),
         };
         let inputs = node.inputs.iter().map(|input| self.dims(*input)).collect::<Option<Vec<_>>>()?;
-        let kernel = plain_kernel(self.path, &node.op, &inputs, &self.dims(value)?).filter(|_| alone)?;
+        let kernel = plain_kernel(self.path, &Pool::alone(), &node.op, &inputs, &self.dims(value)?)
+            .filter(|_| alone)?;
         self.whole_step(value, node, kernel)
     }
 
@@ -435,7 +436,7 @@ impl Build<'_> {
         if let Op::Slice { axis, start, end } = node.op {
             return Some(Held::Fixed(part(&inputs[0], &dims[0], axis, start, end)));
         }
-        let kernel = plain_kernel(self.path, &node.op, &dims, &output)?;
+        let kernel = plain_kernel(self.path, &Pool::alone(), &node.op, &dims, &output)?;
         let slices: Vec<&[f32]> = inputs.iter().map(|input| &**input).collect();
         let mut y = vec![0.0; output.iter().product()];
         kernel.run(&slices, &mut [&mut y]);

@@ -80,3 +80,24 @@ fn training_has_the_same_bits_on_any_number_of_threads_and_converges() {
         assert!(train(threads) == one, "{threads} threads");
     }
 }
+
+/// A convolution of one channel is summed as the product by one column is that a sliding row makes of it.
+#[test]
+fn a_net_of_one_channel_slides_to_the_same_bits() {
+    let (steps, features) = (21, 5);
+    let mut b = Builder::new();
+    let mut y = b.input("x", Shape::batch(&[steps, features])).unwrap();
+    for (layer, (width, taps, dilation)) in [(features, 3, 4), (1, 3, 1), (1, 3, 5)].into_iter().enumerate() {
+        let w = Shape::fixed(&[taps, width, 1]);
+        let w = b.state(&format!("w{layer}"), w, Initial::Glorot, true).unwrap();
+        let bias = b.state(&format!("b{layer}"), Shape::fixed(&[1]), Initial::Constant(0.3), true).unwrap();
+        y = b.conv1d(y, w, bias, dilation).unwrap();
+    }
+    let last = b.slice(y, 1, steps - 1, steps).unwrap();
+    let last = b.reshape(last, Shape::batch(&[1])).unwrap();
+    b.output("prediction", last).unwrap();
+    let graph = b.finish().unwrap();
+    for cpu in executors(1) {
+        check_bits(&cpu, &graph, (steps, features), "one channel");
+    }
+}

@@ -47,6 +47,7 @@ pub(in crate::manage) fn manifest(model: &str, horizon_bars: u32) -> Manifest {
         },
         calibration: None,
         profile: None,
+        parent: None,
         foreign: None,
         serving: Serving {
             sliding: Sliding::Exact,

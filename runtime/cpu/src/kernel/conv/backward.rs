@@ -1,7 +1,7 @@
 //! The backward of a convolution: dx is the convolution of dy by the reversed taps, zeros behind the window; dw of a
 //! tap is the product of the places it reads, transposed, and dy.
 
-use super::{Aligned, Panels, Parts, Path, Product, Shape, Strides, product_kernel};
+use super::{Aligned, Panels, Parts, Path, Product, Shape, Simd, Strides, kernel, product_kernel};
 
 /// w for dx: the taps in reverse, each transposed to `[O, F]`. `scratch` holds them meanwhile.
 pub(crate) fn pack_backward(path: Path, shape: Shape, w: &[f32], panels: &mut Panels, scratch: &mut Aligned) {
@@ -28,8 +28,6 @@ pub(crate) struct Gradients {
     x: Aligned,
     /// Before zeros.
     dy: Aligned,
-    /// Of dy's places.
-    sum: Aligned,
 }
 
 impl Gradients {
@@ -50,20 +48,77 @@ impl Gradients {
         self.dy.resize(dy.len() + shape.reach() * shape.outputs + 4 * path.lanes());
         let (rows, zeros) = self.dy.split_at_mut(dy.len());
         zeros.fill(0.0);
-        match positive {
-            None => rows.copy_from_slice(dy),
-            Some(positive) => {
-                for ((row, dy), y) in rows.iter_mut().zip(dy).zip(positive) {
-                    *row = if *y > 0.0 { *dy } else { 0.0 };
-                }
+        let given = Given {
+            dy: dy.as_ptr(),
+            positive: positive.map_or(std::ptr::null(), <[f32]>::as_ptr),
+            rows: dy.len() / shape.outputs,
+            columns: shape.outputs,
+            target: rows.as_mut_ptr(),
+            sums: self.db.as_mut_ptr(),
+        };
+        // SAFETY: all three hold these rows, as the caller asserted, and db a number for each column.
+        unsafe { take_kernel(path, &given) }
+    }
+}
+
+/// The rows of dy, and those of the result after relu, or null.
+struct Given {
+    dy: *const f32,
+    positive: *const f32,
+    rows: usize,
+    columns: usize,
+    /// The rows, with 0 where `positive` isn't above 0.
+    target: *mut f32,
+    /// Each column's sum is added to these.
+    sums: *mut f32,
+}
+
+kernel!(unsafe fn take_kernel(given: &Given) = take_generic);
+
+#[inline(always)]
+unsafe fn take_generic<S: Simd>(given: &Given) {
+    let mut first = 0;
+    while first < given.columns {
+        let columns = (given.columns - first).min(4 * S::LANES);
+        // SAFETY: the caller's; strips stay inside the columns.
+        unsafe {
+            match columns.div_ceil(S::LANES) {
+                1 => strip::<S, 1>(given, first, columns),
+                2 => strip::<S, 2>(given, first, columns),
+                3 => strip::<S, 3>(given, first, columns),
+                _ => strip::<S, 4>(given, first, columns),
             }
         }
-        self.sum.resize(shape.outputs);
-        self.sum.fill(0.0);
-        for row in rows.chunks_exact(shape.outputs) {
-            self.sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        first += columns;
+    }
+}
+
+/// V vectors of columns, the last one `columns - (V - 1) · LANES` wide.
+#[inline(always)]
+unsafe fn strip<S: Simd, const V: usize>(given: &Given, first: usize, columns: usize) {
+    let last = columns - (V - 1) * S::LANES;
+    // SAFETY: the caller's; the last vector reads and writes `last` lanes alone.
+    unsafe {
+        let zero = S::splat(0.0);
+        let mut sums = [zero; V];
+        for row in 0..given.rows {
+            for (v, sum) in sums.iter_mut().enumerate() {
+                let lanes = if v + 1 == V { last } else { S::LANES };
+                let at = row * given.columns + first + v * S::LANES;
+                let mut dy = S::load_first(given.dy.add(at), lanes);
+                if !given.positive.is_null() {
+                    let y = S::load_first(given.positive.add(at), lanes);
+                    dy = S::select_less(zero, y, dy, zero);
+                }
+                S::store_first(given.target.add(at), lanes, dy);
+                *sum = S::add(*sum, dy);
+            }
         }
-        self.db.iter_mut().zip(self.sum.iter()).for_each(|(all, window)| *all += window);
+        for (v, sum) in sums.iter().enumerate() {
+            let lanes = if v + 1 == V { last } else { S::LANES };
+            let target = given.sums.add(first + v * S::LANES);
+            S::store_first(target, lanes, S::add(S::load_first(target, lanes), *sum));
+        }
     }
 }
 

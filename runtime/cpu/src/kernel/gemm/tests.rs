@@ -37,6 +37,8 @@ fn products_match_f64_at_every_tile_shape() {
             (6, 64, 16),
             (7, 130, 33),
             (13, 31, 1200),
+            (1, 1, 7),
+            (13, 1, 1203),
             (4, 17, 0),
         ] {
             let (a, b) = (numbers(m * depth, 1), numbers(depth * n, 2));
@@ -102,8 +104,8 @@ fn outer_products_match_f64() {
 
 #[test]
 fn a_row_has_the_same_bits_alone_and_among_others() {
-    for path in Path::all() {
-        let (m, n, depth) = (23, 150, 700);
+    for (path, n) in Path::all().into_iter().flat_map(|path| [(path, 150), (path, 1)]) {
+        let (m, depth) = (23, 700);
         let (a, b) = (numbers(m * depth, 7), numbers(depth * n, 8));
         let mut panels = Panels::default();
         panels.pack(path, depth, n, &b, Strides { row: n, column: 1 });
@@ -123,11 +125,22 @@ fn a_row_has_the_same_bits_alone_and_among_others() {
 }
 
 #[test]
-fn transposed_products_match_f64_and_a_row_has_the_same_bits_in_any_part() {
+fn transposed_products_match_f64_and_a_number_has_the_same_bits_in_any_part() {
     for path in Path::all() {
         for (m, n, depth) in [(1, 1, 1), (5, 17, 3), (13, 64, 129), (64, 70, 400), (7, 200, 256), (3, 4, 0)] {
             let (a, b) = (numbers(m * depth, 1), numbers(depth * n, 2));
-            let whole = Transposed { a: &a, a_stride: m, first: 0, rows: m, b: &b, columns: n, depth };
+            let (a_stride, b_stride) = (m, n);
+            let whole = Transposed {
+                a: &a,
+                a_stride,
+                first: 0,
+                rows: m,
+                b: &b,
+                b_stride,
+                column: 0,
+                columns: n,
+                depth,
+            };
             let (mut c, mut scratch) = (vec![9.0; m * n], Aligned::default());
             whole.run(path, &mut c, &mut scratch);
             let want = truth(m, n, depth, |i, k| a[k * m + i], &b);
@@ -137,6 +150,31 @@ fn transposed_products_match_f64_and_a_row_has_the_same_bits_in_any_part() {
                 Transposed { first, rows: 1, ..whole }.run(path, &mut row, &mut scratch);
                 assert_eq!(row, c[first * n..][..n]);
             }
+            for column in 0..n {
+                let mut part = vec![9.0; m * (n - column)];
+                Transposed { column, columns: n - column, ..whole }.run(path, &mut part, &mut scratch);
+                for (part, row) in part.chunks(n - column).zip(c.chunks(n)) {
+                    assert_eq!(part, &row[column..]);
+                }
+            }
         }
+    }
+}
+
+/// One chain of so many multiply-adds would be off by several times as much.
+#[test]
+fn a_single_column_is_summed_in_several_chains() {
+    for path in Path::all() {
+        let depth = 4096;
+        let (a, b) = (vec![0.1f32; depth], vec![1.0f32; depth]);
+        let mut panels = Panels::default();
+        panels.pack(path, depth, 1, &b, Strides { row: 1, column: 1 });
+        let left = Left { data: &a, rows: 1, row_stride: depth, depth_stride: 1 };
+        let mut c = [0.0];
+        gemm(path, left, &panels, &mut c, 1, Start::Zero, &mut Aligned::default());
+        let want = f64::from(0.1f32) * depth as f64;
+        let chain = f64::from((0..depth).fold(0.0f32, |sum, _| sum + 0.1));
+        let error = (f64::from(c[0]) - want).abs();
+        assert!(error < (chain - want).abs() / 4.0, "{}: {error}", path.isa());
     }
 }

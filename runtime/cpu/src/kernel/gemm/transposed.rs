@@ -10,7 +10,8 @@ use crate::isa::Path;
 /// nearest caches. The chains' sums are added in order.
 const DEPTH_BLOCK: usize = 128;
 
-/// a `[depth, a_stride]` of which `rows` columns from `first` count, b `[depth, columns]`.
+/// a `[depth, a_stride]` of which `rows` columns from `first` count, b `[depth, b_stride]` of which `columns` from
+/// `column` do.
 #[derive(Clone, Copy)]
 pub(crate) struct Transposed<'a> {
     pub(crate) a: &'a [f32],
@@ -18,16 +19,19 @@ pub(crate) struct Transposed<'a> {
     pub(crate) first: usize,
     pub(crate) rows: usize,
     pub(crate) b: &'a [f32],
+    pub(crate) b_stride: usize,
+    pub(crate) column: usize,
     pub(crate) columns: usize,
     pub(crate) depth: usize,
 }
 
 impl Transposed<'_> {
-    /// `output[m, n] = Σₖ a(k, first + m) · b(k, n)`
+    /// `output[m, n] = Σₖ a(k, first + m) · b(k, column + n)`
     pub(crate) fn run(&self, path: Path, output: &mut [f32], scratch: &mut Aligned) {
-        let Transposed { a, a_stride, first, rows, b, columns, depth } = *self;
+        let Transposed { a, a_stride, first, rows, b, b_stride, column, columns, depth } = *self;
         assert!(first + rows <= a_stride && a.len() >= depth * a_stride);
-        assert!(b.len() >= depth * columns && output.len() >= rows * columns);
+        assert!(column + columns <= b_stride && b.len() >= depth * b_stride);
+        assert!(output.len() >= rows * columns);
         output[..rows * columns].fill(0.0);
         if rows == 0 || columns == 0 {
             return;
@@ -38,7 +42,8 @@ impl Transposed<'_> {
         let mut k = 0;
         while k < depth {
             let block = DEPTH_BLOCK.min(depth - k);
-            for (i, row) in b[k * columns..(k + block) * columns].chunks_exact(columns).enumerate() {
+            for (i, row) in b[k * b_stride..(k + block) * b_stride].chunks_exact(b_stride).enumerate() {
+                let row = &row[column..column + columns];
                 for (panel, part) in row.chunks(width).enumerate() {
                     let target = &mut scratch[panel * panel_len + i * width..][..width];
                     target[..part.len()].copy_from_slice(part);
@@ -46,15 +51,15 @@ impl Transposed<'_> {
                 }
             }
             for (panel, b) in scratch.chunks_exact(panel_len).enumerate() {
-                let column = panel * width;
+                let start = panel * width;
                 let part = Part {
                     rows,
-                    columns: width.min(columns - column),
+                    columns: width.min(columns - start),
                     depth: block,
                     a: a[k * a_stride + first..].as_ptr(),
                     a_stride,
                     b: b.as_ptr(),
-                    c: output[column..].as_mut_ptr(),
+                    c: output[start..].as_mut_ptr(),
                     c_stride: columns,
                 };
                 // SAFETY: the asserts above keep every element inside its slice; a panel holds `block` whole rows.

@@ -89,6 +89,10 @@ impl Simd for Portable {
         zip(a, b, |a, b| a / b)
     }
     #[inline(always)]
+    unsafe fn sqrt(a: Four) -> Four {
+        map(a, f32::sqrt)
+    }
+    #[inline(always)]
     unsafe fn fma(a: Four, b: Four, c: Four) -> Four {
         // Without the instruction `mul_add` is a slow library call.
         let fused = |a: f32, b: f32, c: f32| {
