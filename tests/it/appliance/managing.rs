@@ -92,8 +92,11 @@ fn a_better_challenger_is_promoted_and_taken_back_when_the_world_turns() {
     // It is better, the test finds so, the gate lets it in, and the one before runs along.
     feed(&mut client, &closes, SECOND..TURNS);
     serves_when(&server, &s, "tent/2", Some("tent/1"));
-    let management = client.get("/v1/deployments").unwrap().json()["management"][0].clone();
-    assert_eq!(management["watch"]["model"], "tent/2", "{management}");
+    let until = Instant::now() + Duration::from_secs(20);
+    while client.get("/v1/deployments").unwrap().json()["management"][0]["watch"]["model"] != "tent/2" {
+        assert!(Instant::now() < until, "{}", client_text(&server));
+        thread::sleep(Duration::from_millis(20));
+    }
     let registry = Registry::open(s.folder.path().join("models")).unwrap();
     let change = registry.history("tent").unwrap().changes.into_iter().rev().find(|c| c.alias == "champion");
     assert!(change.is_some_and(|c| c.who == "manager" && c.why.starts_with("gate passed")));

@@ -77,6 +77,11 @@ fn an_alias_is_moved_followed_and_rolled_back() {
     assert_eq!(ask("PUT", "/v1/models/none/aliases/champion", "{\"version\":2}").0, 404);
     assert_eq!(ask("PUT", "/v1/models/..%2fx/aliases/champion", "{\"version\":2}").0, 400);
     assert_eq!(ask("GET", "/v1/models", "").1["models"][0]["aliases"]["champion"], 2);
+    let told = ask("GET", "/v1/events?model=test&last=50", "").1["events"].as_array().unwrap().clone();
+    let moved = told.iter().rfind(|event| event["kind"] == "alias_moved").unwrap();
+    assert_eq!((&moved["who"], &moved["model"]), (&"bob".into(), &"test/2".into()), "{told:?}");
+    assert_eq!(ask("GET", "/v1/events?model=none", "").1["events"], serde_json::json!([]));
+    assert_eq!(ask("GET", "/v1/events?lats=3", "").0, 400);
     assert!(server.stop());
 
     let mut server = s.serve();

@@ -64,8 +64,10 @@ pub fn run(settings: Settings, origin: Vec<String>) -> Result<(), String> {
     let follows = settings.raw.models.check_ms > 0;
     let (poke, woken) = channel();
     let table = Arc::new(Table::new(Vec::new(), follows, poke));
-    let events = Events::open(&settings.raw.models.events).map_err(|e| e.to_string())?;
-    let overseer = Overseer::new(settings.clone(), parts.clone(), events, origin)?;
+    let events = Events::open(&settings.raw.models.events)
+        .inspect_err(|error| tracing::error!(%error, "models aren't managed until the event log is mended"))
+        .ok();
+    let overseer = Overseer::new(settings.clone(), parts.clone(), events.clone(), origin);
     let means = Means {
         visible: visible.clone(),
         overseer,
@@ -105,7 +107,7 @@ pub fn run(settings: Settings, origin: Vec<String>) -> Result<(), String> {
         predict,
         inference,
         table: table.clone(),
-        registry: parts.registry.clone(),
+        models: server::models::Means { registry: parts.registry.clone(), table: table.clone(), events },
     });
 
     let runtime = tokio::runtime::Builder::new_multi_thread()

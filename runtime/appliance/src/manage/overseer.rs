@@ -41,7 +41,7 @@ struct Row {
     challenger: Option<Reference>,
     watch: Option<(u32, Watch)>,
     /// Of which versions, the challenger of the test last, and the test.
-    comparison: Option<([u32; 2], Comparison)>,
+    comparison: Option<(Pair, Comparison)>,
     kept: Kept,
 }
 
@@ -50,7 +50,7 @@ struct Row {
 #[serde(default, deny_unknown_fields)]
 struct Kept {
     watch: Option<(u32, SavedWatch)>,
-    comparison: Option<([u32; 2], SavedComparison)>,
+    comparison: Option<(Pair, SavedComparison)>,
     /// The alarms that were written down.
     told: Vec<String>,
     /// Drift that a training was begun for.
@@ -58,6 +58,16 @@ struct Kept {
     shifted: Option<String>,
     refused: Option<u32>,
     trained_at: Option<Timestamp>,
+}
+
+/// Whom a test compares: its champion and its challenger, and whether that is the row's champion, tested against the
+/// version before it. A promotion begins a new test of the same two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pair {
+    champion: u32,
+    challenger: u32,
+    of_promoted: bool,
 }
 
 /// What goes on in a process of its own.
@@ -79,7 +89,8 @@ pub struct Serving {
 pub struct Overseer {
     settings: Arc<Settings>,
     parts: Arc<Parts>,
-    events: Events,
+    /// `None`: it can't be read, and nothing is done that couldn't be written down.
+    events: Option<Events>,
     /// Arguments that gave this process its settings, for those that it starts.
     origin: Vec<String>,
     rows: HashMap<u32, Row>,
@@ -92,9 +103,9 @@ impl Overseer {
     pub fn new(
         settings: Arc<Settings>,
         parts: Arc<Parts>,
-        events: Events,
+        events: Option<Events>,
         origin: Vec<String>,
-    ) -> Result<Self, String> {
+    ) -> Self {
         let file = settings.raw.models.folder.join(FILE);
         let mut kept: BTreeMap<String, Kept> = match std::fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
@@ -112,7 +123,7 @@ impl Overseer {
             let challenger = d.challenger.as_ref().map(|(reference, _)| reference).filter(is_alias).cloned();
             let mut kept = kept.remove(&d.model.to_string()).unwrap_or_default();
             if kept.trained_at.is_none() {
-                kept.trained_at = last_training(&events, &d.model.name);
+                kept.trained_at = events.as_ref().and_then(|events| last_training(events, &d.model.name));
             }
             let one = Row {
                 champion: d.model.clone(),
@@ -123,11 +134,13 @@ impl Overseer {
             };
             rows.insert(u32::try_from(row).unwrap_or(u32::MAX), one);
         }
-        Ok(Overseer { settings, parts, events, origin, rows, work: None, file, shift_looked: None })
+        Overseer { settings, parts, events, origin, rows, work: None, file, shift_looked: None }
     }
 
     pub fn note(&self, kind: EventKind, model: &str, why: &str, detail: Value) {
-        if let Err(error) = self.events.append(&Event::now(kind, WHO, model, why, detail)) {
+        if let Some(events) = &self.events
+            && let Err(error) = events.append(&Event::now(kind, WHO, model, why, detail))
+        {
             tracing::error!(%error, model, why, "an event was not written");
         }
     }
@@ -173,10 +186,14 @@ impl Overseer {
         };
         let before = before(&self.parts, &row.champion);
         // Of two versions the newer arrival is tested: a candidate, or the champion against the one before it.
-        let pair = if before == Some(challenger) { [challenger, champion] } else { [champion, challenger] };
+        let pair = match before == Some(challenger) {
+            true => Pair { champion: challenger, challenger: champion, of_promoted: true },
+            false => Pair { champion, challenger, of_promoted: false },
+        };
         if row.comparison.as_ref().is_none_or(|(versions, _)| *versions != pair) {
             let level = self.settings.raw.management.level;
-            row.comparison = Some((pair, Comparison::new(&manifest(pair[0])?, &manifest(pair[1])?, level)?));
+            row.comparison =
+                Some((pair, Comparison::new(&manifest(pair.champion)?, &manifest(pair.challenger)?, level)?));
             row.kept.refused = None;
         }
         Ok(())
@@ -192,7 +209,7 @@ impl Overseer {
         let mut moved = self.finish_work();
         let raw = &self.settings.raw.management;
         let rules = Rules {
-            automatic: raw.automatic,
+            automatic: raw.automatic && self.events.is_some(),
             retrain_hours: raw.retrain_hours,
             retrain_on_drift: raw.retrain_on_drift,
         };
@@ -229,9 +246,9 @@ impl Overseer {
             if row.kept.told.contains(&about) {
                 return;
             }
-            match events.append(&Event::now(kind, WHO, &model, why, detail)) {
-                Ok(_) => row.kept.told.push(about),
-                Err(error) => tracing::error!(%error, why, "an event was not written"),
+            match events.as_ref().map(|events| events.append(&Event::now(kind, WHO, &model, why, detail))) {
+                None | Some(Ok(_)) => row.kept.told.push(about),
+                Some(Err(error)) => tracing::error!(%error, why, "an event was not written"),
             }
         };
         let alarm = report.cusum.alarm.filter(|alarm| alarm.side == Side::Up);

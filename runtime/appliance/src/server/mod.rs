@@ -6,6 +6,7 @@
 //! | `GET /v1/predictions/{symbol}`, `GET /v1/predictions` | poll | the newest, or all since a `seq` |
 //! | `POST /v1/predict` | predict | raw bars through a model |
 //! | `GET /v1/deployments` | models | the deployment table as it stands now |
+//! | `GET /v1/events` | models | what was done with models and why |
 //! | `/v1/models…` | models | the registry and its aliases: see [`models`] |
 //! | `GET /v2/health/live`, `/v2/health/ready` | always | health |
 //! | `GET /v2`, `/v2/models/…`, `POST /v2/models/{m}/infer`, `/v2/repository/…` | infer | Open Inference Protocol |
@@ -14,7 +15,7 @@
 
 mod connections;
 mod guard;
-mod models;
+pub mod models;
 mod page;
 mod routes;
 mod spin;
@@ -51,7 +52,8 @@ pub struct Shared {
     pub predict: PredictQueue,
     pub inference: Arc<Inference>,
     pub table: Arc<Table>,
-    pub registry: registry::Registry,
+    /// For requests about the registry.
+    pub models: models::Means,
 }
 
 /// A connection from where.

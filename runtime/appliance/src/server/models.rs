@@ -7,6 +7,7 @@
 //! | `PUT /v1/models/{name}/aliases/{alias}` | `{"version": 7, "who": …, "why": …}`: point it there |
 //! | `DELETE /v1/models/{name}/aliases/{alias}` | point it nowhere |
 //! | `POST /v1/models/{name}/aliases/{alias}/rollback` | point it where it pointed before |
+//! | `GET /v1/events?model=&last=` | what was done with models and why |
 //! | `POST /v1/models/{name}/retrain` | train a challenger on the bars that have come |
 
 use std::sync::Arc;
@@ -19,24 +20,55 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 use super::guard::Right;
+use crate::events::{Event, Events};
 use crate::manage::table::Table;
 
 /// Requests that look into the models directory at once; more wait.
 static AT_WORK: Semaphore = Semaphore::const_new(2);
 
+/// Events where the request names no number.
+const EVENTS_LAST: usize = 100;
+
+/// What requests of this group work with.
+#[derive(Clone)]
+pub struct Means {
+    pub registry: Registry,
+    pub table: Arc<Table>,
+    /// `None`: the log can't be read.
+    pub events: Option<Events>,
+}
+
 /// What a path of this group asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
     List,
-    Model { name: String },
-    Alias { name: String, alias: String },
-    Rollback { name: String, alias: String },
-    Retrain { name: String },
+    Model {
+        name: String,
+    },
+    Alias {
+        name: String,
+        alias: String,
+    },
+    Rollback {
+        name: String,
+        alias: String,
+    },
+    Retrain {
+        name: String,
+    },
+    /// Of this model, or all; the last so many.
+    Events {
+        model: Option<String>,
+        last: usize,
+    },
 }
 
 impl Asked {
     /// `None`: no path of this group.
     pub fn parse(path: &str) -> Option<Asked> {
+        if path == "/v1/events" {
+            return Some(Asked::Events { model: None, last: EVENTS_LAST });
+        }
         let rest = path.strip_prefix("/v1/models").filter(|r| r.is_empty() || r.starts_with('/'))?;
         let parts: Vec<String> = rest.split('/').skip(1).map(str::to_string).collect();
         match (rest, parts.as_slice()) {
@@ -53,10 +85,27 @@ impl Asked {
         }
     }
 
+    /// With the parameters of the request.
+    pub fn with_query(mut self, query: Option<&str>) -> Result<Asked, String> {
+        let Asked::Events { model, last } = &mut self else { return Ok(self) };
+        for pair in query.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+            match pair.split_once('=').unwrap_or((pair, "")) {
+                ("model", name) => *model = Some(name.into()),
+                ("last", number) => {
+                    let number: Result<usize, _> = number.parse();
+                    *last =
+                        number.map_err(|_| format!("last must be a whole number, not '{pair}'"))?.min(10_000);
+                }
+                (name, _) => return Err(format!("unknown parameter '{name}': there are model and last")),
+            }
+        }
+        Ok(self)
+    }
+
     /// The method that it takes; of two, the one that was used.
     pub fn method(&self, used: &Method) -> Method {
         match self {
-            Asked::List | Asked::Model { .. } => Method::GET,
+            Asked::List | Asked::Model { .. } | Asked::Events { .. } => Method::GET,
             Asked::Alias { .. } if used == Method::DELETE => Method::DELETE,
             Asked::Alias { .. } => Method::PUT,
             Asked::Rollback { .. } | Asked::Retrain { .. } => Method::POST,
@@ -65,7 +114,7 @@ impl Asked {
 
     pub fn right(&self) -> Right {
         match self {
-            Asked::List | Asked::Model { .. } => Right::Poll,
+            Asked::List | Asked::Model { .. } | Asked::Events { .. } => Right::Poll,
             Asked::Alias { .. } | Asked::Rollback { .. } | Asked::Retrain { .. } => Right::Admin,
         }
     }
@@ -81,13 +130,7 @@ struct Body {
 }
 
 /// Status and JSON.
-pub async fn answer(
-    registry: Registry,
-    table: Arc<Table>,
-    asked: Asked,
-    method: Method,
-    body: Vec<u8>,
-) -> (StatusCode, String) {
+pub async fn answer(means: Means, asked: Asked, method: Method, body: Vec<u8>) -> (StatusCode, String) {
     let body = match body.as_slice() {
         [] => Ok(Body::default()),
         bytes => serde_json::from_slice::<Body>(bytes),
@@ -103,7 +146,7 @@ pub async fn answer(
         return failed(StatusCode::SERVICE_UNAVAILABLE, "the appliance is stopping");
     };
     let work = move || {
-        let reply = reply(&registry, &table, &asked, &method, &body);
+        let reply = reply(&means, &asked, &method, &body);
         drop(permit);
         reply
     };
@@ -117,18 +160,14 @@ fn failed(status: StatusCode, message: &str) -> (StatusCode, String) {
     (status, json!({ "error": message }).to_string())
 }
 
-fn reply(
-    registry: &Registry,
-    table: &Table,
-    asked: &Asked,
-    method: &Method,
-    body: &Body,
-) -> (StatusCode, String) {
+fn reply(means: &Means, asked: &Asked, method: &Method, body: &Body) -> (StatusCode, String) {
+    let Means { registry, table, .. } = means;
     let at = Timestamp::now().to_string();
     let who = body.who.as_deref().unwrap_or("admin token, over HTTP");
     let author = Author { at: &at, who, why: &body.why };
     match asked {
         Asked::List => list(registry),
+        Asked::Events { model, last } => events(means, model.as_deref(), *last),
         Asked::Retrain { name } if table.ask_training(name) => {
             (StatusCode::ACCEPTED, json!({ "name": name, "asked": true }).to_string())
         }
@@ -140,16 +179,30 @@ fn reply(
         ),
         Asked::Model { name } => model(registry, name),
         Asked::Alias { name, alias } if *method == Method::DELETE => {
-            moved(table, name, alias, registry.remove_alias(name, alias, author))
+            moved(means, name, alias, registry.remove_alias(name, alias, author))
         }
         Asked::Alias { name, alias } => match body.version {
-            Some(version) => moved(table, name, alias, registry.set_alias(name, alias, version, author)),
+            Some(version) => moved(means, name, alias, registry.set_alias(name, alias, version, author)),
             None => failed(StatusCode::BAD_REQUEST, "say where to: {\"version\": 7}"),
         },
         Asked::Rollback { name, alias } => {
-            moved(table, name, alias, registry.roll_back(name, alias, author).map(Some))
+            moved(means, name, alias, registry.roll_back(name, alias, author).map(Some))
         }
     }
+}
+
+fn events(means: &Means, model: Option<&str>, last: usize) -> (StatusCode, String) {
+    let unreadable = |e: &str| failed(StatusCode::INTERNAL_SERVER_ERROR, e);
+    let Some(log) = &means.events else {
+        return unreadable("the event log can't be read: see alphaplus events");
+    };
+    let mut found = match log.read() {
+        Ok(found) => found,
+        Err(e) => return unreadable(&e.to_string()),
+    };
+    found.retain(|one| model.is_none_or(|name| one.event.model.split('/').next() == Some(name)));
+    let found = found.split_off(found.len().saturating_sub(last));
+    (StatusCode::OK, json!({ "events": found }).to_string())
 }
 
 fn list(registry: &Registry) -> (StatusCode, String) {
@@ -198,12 +251,18 @@ fn model(registry: &Registry, name: &str) -> (StatusCode, String) {
 }
 
 fn moved(
-    table: &Table,
+    means: &Means,
     name: &str,
     alias: &str,
     moved: Result<Option<Change>, AliasError>,
 ) -> (StatusCode, String) {
+    let Means { table, events, .. } = means;
     let reference = Reference { name: name.into(), which: Which::Alias(alias.into()) }.to_string();
+    if let (Ok(Some(change)), Some(events)) = (&moved, events)
+        && let Err(error) = events.append(&Event::of_change(name, change))
+    {
+        tracing::error!(%error, name, alias, "an event was not written");
+    }
     let takes_effect = match (table.is_deployed(&reference), table.follows) {
         (true, true) => "in a moment, without a restart: see /v1/deployments",
         (true, false) => "at the next start: models.check_ms is 0",

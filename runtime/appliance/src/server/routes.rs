@@ -226,14 +226,15 @@ async fn bars(shared: &Shared, request: Request<Body>) -> Reply {
 
 async fn models(shared: &Shared, asked: Asked, request: Request<Body>) -> Reply {
     let method = request.method().clone();
+    let asked = match asked.with_query(request.uri().query()) {
+        Ok(asked) => asked,
+        Err(e) => return error(StatusCode::BAD_REQUEST, &e, &[]),
+    };
     let body = match bars_body(shared, request).await {
         Ok(b) => b,
         Err(response) => return response,
     };
-    let (status, json) = {
-        let (registry, table) = (shared.registry.clone(), shared.table.clone());
-        models::answer(registry, table, asked, method, body.to_vec()).await
-    };
+    let (status, json) = models::answer(shared.models.clone(), asked, method, body.to_vec()).await;
     reply(status, JSON, json)
 }
 
