@@ -29,7 +29,11 @@ pub fn run(settings: &Settings, args: &Outcomes) -> Result<(), String> {
         model_type: None,
     };
     let last = args.last.unwrap_or(OUTCOMES_MAX).min(OUTCOMES_MAX);
-    let found = read(settings, &filter, last)?;
+    let mut found = read(settings, &filter, last)?;
+    if args.compare.is_some() || args.drift {
+        // Bars of one symbol may have come long before those of another: all is there, so the order can be that of time.
+        found.sort_by_key(|record| record.due_open_time);
+    }
     if let Some(models) = &args.compare {
         return compare::run(settings, args, models, &found);
     }

@@ -45,7 +45,7 @@ fn draw(report: &ComparisonReport, text: &mut String) -> Result<(), Box<dyn std:
         .y_desc(format!("difference of {}, below 0: challenger better", report.loss))
         .x_labels(8)
         .x_label_formatter(&|s| moment(*s, last - first))
-        .y_label_formatter(&|y| format!("{y:.1e}"))
+        .y_label_formatter(&|y| if y.abs() < 1e-9 * reach { "0".into() } else { format!("{y:.1e}") })
         .label_style(("sans-serif", 13))
         .light_line_style(RGBColor(244, 244, 244))
         .draw()?;

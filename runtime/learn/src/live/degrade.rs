@@ -96,7 +96,7 @@ fn not_above(name: &str, report: &SequentialReport) -> Criterion {
         holds: report.verdict != Verdict::Worse && !shown,
         found: match (report.mean, report.low, report.high) {
             (Some(mean), Some(low), Some(high)) => format!(
-                "{mean:.3e} above it, interval [{low:.3e}, {high:.3e}], p = {:.2e}, {} blocks",
+                "excess {mean:.3e}, interval [{low:.3e}, {high:.3e}], p of none {:.2e}, {} blocks",
                 report.p_value, report.blocks
             ),
             _ => format!("{} blocks: too few to say", report.blocks),

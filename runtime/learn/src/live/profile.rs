@@ -5,7 +5,7 @@ use registry::profile::QUANTILES;
 use registry::{ColumnProfile, Profile};
 
 use super::blocking::Blocking;
-use super::shift::{Ranks, effective_samples};
+use super::shift::{Ranks, effective_samples, sides};
 use crate::dataset::Dataset;
 use crate::normalise::training_rows;
 
@@ -49,17 +49,20 @@ fn of_column(steps: &[&[(Timestamp, &[f32])]], column: usize) -> ColumnProfile {
     let quantiles: Vec<f32> = (0..QUANTILES).map(quantile).collect();
     let ranks = Ranks::new(&quantiles);
     let mut slots = ranks.slots();
-    let mut means = Blocking::default();
+    let mut means: [_; 2] = Default::default();
     for step in steps {
-        let mut sum = 0.0;
+        let mut sums = [0.0; 2];
         for row in *step {
             let (place, rank) = ranks.of(row.1[column]);
             slots.add(place, rank);
-            sum += rank;
+            sums.iter_mut().zip(sides(rank)).for_each(|(sum, x)| *sum += x);
         }
-        means.push(sum / step.len() as f64);
+        means
+            .iter_mut()
+            .zip(sums)
+            .for_each(|(means, sum): (&mut Blocking, f64)| means.push(sum / step.len() as f64));
     }
-    ColumnProfile { effective_samples: effective_samples(slots.count(), slots.variance(), &means), quantiles }
+    ColumnProfile { effective_samples: effective_samples(&slots, &means), quantiles }
 }
 
 #[cfg(test)]
@@ -82,7 +85,7 @@ mod tests {
         assert_eq!((profile.steps, profile.streams, quantiles.len()), (1001, 1, QUANTILES));
     }
 
-    /// Of an autoregression: n (1 − φ) / (1 + φ), for ranks a little more; never far above, and not half.
+    /// Of an autoregression: n (1 − φ) / (1 + φ), for ranks a little more; never far above, and hardly half.
     #[test]
     fn effective_samples_count_what_rows_share() {
         for phi in [0.0, 0.9, 0.99] {

@@ -5,9 +5,10 @@
 //! four and sixteen times as long, for what moves slowly. At the end of a window each feature's distribution is compared with
 //! its [`ColumnProfile`] by the Kolmogorov–Smirnov distance D over the profile's quantiles; between the shares that
 //! equal values allow, D is 0. The p-value is Q((√n + 0.12 + 0.11/√n) D), Q(x) = 2 Σ (−1)ᵏ⁻¹ e^(−2k²x²) (Stephens 1970),
-//! with n = n₁n₂/(n₁ + n₂) of *effective* samples: as many independent values as would tell the mean rank as well. In
-//! training n₁ is counted by the long-run variance V of the mean rank of a step ([`blocking`](super::blocking), batch
-//! means; Geyer 1992, section 3): steps · σ² / V. A live window has the share of it that its steps are of the training
+//! with n = n₁n₂/(n₁ + n₂) of *effective* samples: as many independent values as would tell as well where ranks lie, and how
+//! far they lie from the middle (returns hardly depend on each other, their size does, for days). In training n₁ is counted
+//! by the long-run variance V of a step's mean of either ([`blocking`](super::blocking), batch means; Geyer 1992, section
+//! 3), the less of the two: steps · σ² / V. A live window has the share of it that its steps are of the training
 //! steps (less where it has fewer streams), or what it shows itself, if that is less. A window of fewer than
 //! [`EFFECTIVE_MIN`] says nothing of that feature.
 //!
@@ -23,7 +24,7 @@ use super::blocking::Blocking;
 use super::sequential::SettingsError;
 
 mod ranks;
-pub(super) use ranks::{Ranks, Slots};
+pub(super) use ranks::{Ranks, Slots, sides};
 
 /// A feature is tested on so many effective samples or more.
 pub const EFFECTIVE_MIN: f64 = 8.0;
@@ -127,7 +128,8 @@ struct Window {
 #[serde(deny_unknown_fields)]
 struct WindowColumn {
     slots: Slots,
-    steps: Blocking,
+    /// The steps' means of ranks and of their spread.
+    steps: [Blocking; 2],
 }
 
 /// The running tests: a pure function of profile, settings and rows in their order.
@@ -143,7 +145,7 @@ pub struct ShiftMonitor {
     /// The step that is forming: its time, its rows, and the sums of their ranks.
     time: Option<Timestamp>,
     rows: u32,
-    sums: Vec<f64>,
+    sums: Vec<[f64; 2]>,
     steps: u64,
     shifted: Vec<Shifted>,
 }
@@ -152,7 +154,7 @@ impl ShiftMonitor {
     pub fn new(profile: &Profile, settings: ShiftSettings) -> Result<Self, SettingsError> {
         settings.check()?;
         let ranks: Vec<Ranks> = profile.columns.iter().map(|c| Ranks::new(&c.quantiles)).collect();
-        let column = |ranks: &Ranks| WindowColumn { slots: ranks.slots(), steps: Blocking::default() };
+        let column = |ranks: &Ranks| WindowColumn { slots: ranks.slots(), steps: Default::default() };
         let window = |length: u32| Window {
             report: LengthReport {
                 window_steps: settings.window_steps.saturating_mul(LENGTH_RATIO.pow(length)),
@@ -171,7 +173,7 @@ impl ShiftMonitor {
             windows: (0..settings.lengths).map(window).collect(),
             time: None,
             rows: 0,
-            sums: vec![0.0; ranks.len()],
+            sums: vec![[0.0; 2]; ranks.len()],
             ranks,
             steps: 0,
             shifted: Vec::new(),
@@ -190,7 +192,7 @@ impl ShiftMonitor {
         self.rows += 1;
         for (column, (&x, ranks)) in row.iter().zip(&self.ranks).enumerate() {
             let (place, rank) = ranks.of(x);
-            self.sums[column] += rank;
+            self.sums[column].iter_mut().zip(sides(rank)).for_each(|(sum, x)| *sum += x);
             self.windows.iter_mut().for_each(|window| window.columns[column].slots.add(place, rank));
         }
         ended
@@ -199,15 +201,16 @@ impl ShiftMonitor {
     fn end_step(&mut self) -> bool {
         let rows = std::mem::take(&mut self.rows);
         self.steps += 1;
-        let means: Vec<f64> = self.sums.iter().map(|sum| sum / f64::from(rows.max(1))).collect();
-        self.sums.fill(0.0);
+        let means: Vec<[f64; 2]> =
+            self.sums.iter().map(|sums| sums.map(|sum| sum / f64::from(rows.max(1)))).collect();
+        self.sums.fill([0.0; 2]);
         let mut ended = false;
         for index in 0..self.windows.len() {
             let window = &mut self.windows[index];
             window.steps += 1;
             window.streams = window.streams.max(rows);
-            for (column, &mean) in window.columns.iter_mut().zip(&means) {
-                column.steps.push(mean);
+            for (column, means) in window.columns.iter_mut().zip(&means) {
+                column.steps.iter_mut().zip(means).for_each(|(steps, &mean)| steps.push(mean));
             }
             if window.steps >= window.report.window_steps {
                 self.test(index);
@@ -244,7 +247,7 @@ impl ShiftMonitor {
         window.report.windows += 1;
         window.report.tests = tests;
         for (column, ranks) in window.columns.iter_mut().zip(&self.ranks) {
-            *column = WindowColumn { slots: ranks.slots(), steps: Blocking::default() };
+            *column = WindowColumn { slots: ranks.slots(), steps: Default::default() };
         }
     }
 
@@ -253,7 +256,7 @@ impl ShiftMonitor {
         let trained = self.effective[column];
         let share = f64::from(window.steps) / self.profile_steps.max(1) as f64;
         let streams = f64::from(window.streams) / f64::from(self.streams.max(1));
-        let own = effective_samples(slots.count(), slots.variance(), steps);
+        let own = effective_samples(slots, steps);
         let live = own.min(trained * share * streams.min(1.0));
         let n = live * trained / (live + trained).max(f64::MIN_POSITIVE);
         let distance = self.ranks[column].distance(slots);
@@ -276,11 +279,13 @@ impl ShiftMonitor {
     }
 }
 
-/// steps · σ² / V, at most the rows.
-pub(super) fn effective_samples(rows: u64, variance: f64, steps: &Blocking) -> f64 {
-    let long_run = steps.long_run_variance(LEVEL_MEANS_MIN);
-    let rows = rows as f64;
-    if long_run > 0.0 { (steps.count() as f64 * variance / long_run).min(rows) } else { rows }
+/// steps · σ² / V, the less of ranks and their spread, at most the rows.
+pub(super) fn effective_samples(slots: &Slots, steps: &[Blocking; 2]) -> f64 {
+    let of = |(steps, variance): (&Blocking, f64)| {
+        let long_run = steps.long_run_variance(LEVEL_MEANS_MIN);
+        if long_run > 0.0 { steps.count() as f64 * variance / long_run } else { f64::INFINITY }
+    };
+    steps.iter().zip(slots.variances()).map(of).fold(slots.count() as f64, f64::min)
 }
 
 /// The tests that Holm's procedure rejects, each with its p-value and what that had to be below.

@@ -17,7 +17,7 @@ pub(super) fn manifest(registry: &Registry, model: &str) -> Result<Manifest, Str
     Ok(registry.load_reference(&reference).map_err(|e| e.to_string())?.manifest)
 }
 
-/// `found`: in the spool's order, each in its newest revision.
+/// `found`: by due time, each in its newest revision.
 pub(super) fn run(
     settings: &Settings,
     args: &Outcomes,

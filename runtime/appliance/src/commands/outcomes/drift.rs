@@ -26,7 +26,7 @@ struct Drift {
     features: Result<ShiftReport, String>,
 }
 
-/// `found`: in the spool's order, each in its newest revision.
+/// `found`: by due time, each in its newest revision.
 pub(super) fn run(settings: &Settings, args: &Outcomes, found: &[RealisedRecord]) -> Result<(), String> {
     let parts = Parts::new(settings)?;
     let mut models: BTreeMap<String, BTreeSet<StreamKey>> = BTreeMap::new();

@@ -24,8 +24,14 @@ struct Point {
 #[serde(deny_unknown_fields)]
 pub(in crate::live) struct Slots {
     counts: Vec<u64>,
-    sum: f64,
-    squares: f64,
+    /// Of ranks, and of how far they are from the middle: sums and sums of squares.
+    sums: [f64; 2],
+    squares: [f64; 2],
+}
+
+/// A rank, and how far it is from the middle, from 0 to 1: a location and a spread.
+pub(in crate::live) fn sides(rank: f64) -> [f64; 2] {
+    [rank, (2.0 * rank - 1.0).abs()]
 }
 
 impl Ranks {
@@ -41,7 +47,7 @@ impl Ranks {
     }
 
     pub(in crate::live) fn slots(&self) -> Slots {
-        Slots { counts: vec![0; 2 * self.points.len() + 1], sum: 0.0, squares: 0.0 }
+        Slots { counts: vec![0; 2 * self.points.len() + 1], sums: [0.0; 2], squares: [0.0; 2] }
     }
 
     /// Place, and rank from 0 to 1: the middle of equal quantiles, linear between others.
@@ -84,21 +90,25 @@ impl Ranks {
 impl Slots {
     pub(in crate::live) fn add(&mut self, place: usize, rank: f64) {
         self.counts[place] += 1;
-        self.sum += rank;
-        self.squares += rank * rank;
+        for (i, x) in sides(rank).into_iter().enumerate() {
+            self.sums[i] += x;
+            self.squares[i] += x * x;
+        }
     }
 
     pub(in crate::live) fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
+    /// The mean rank.
     pub(in crate::live) fn mean(&self) -> f64 {
-        self.sum / self.count().max(1) as f64
+        self.sums[0] / self.count().max(1) as f64
     }
 
-    /// Of ranks.
-    pub(in crate::live) fn variance(&self) -> f64 {
-        (self.squares / self.count().max(1) as f64 - self.mean().powi(2)).max(0.0)
+    /// Of ranks and of their spread.
+    pub(in crate::live) fn variances(&self) -> [f64; 2] {
+        let count = self.count().max(1) as f64;
+        [0, 1].map(|i| (self.squares[i] / count - (self.sums[i] / count).powi(2)).max(0.0))
     }
 }
 

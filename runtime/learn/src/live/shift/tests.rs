@@ -73,6 +73,32 @@ fn slow_features_are_not_taken_for_shifted_ones() {
     }
 }
 
+/// Returns whose size wanders: log deviation an autoregression of coefficient 0.995, deviation ½. They don't depend on
+/// each other, and over some hundred steps they look like other returns.
+#[test]
+fn volatile_times_are_not_taken_for_other_features() {
+    let runs = if full_counts() { 1000 } else { 40 };
+    let mut false_alarms = 0;
+    for seed in 0..runs {
+        let mut world = World::new(seed, &[0.0, 0.995]);
+        let mut row = || {
+            let row = world.row();
+            [row[0] * (0.5 * row[1]).exp()]
+        };
+        let rows: Vec<[f32; 1]> = (0..40_000).map(|_| row()).collect();
+        let rows: Vec<(Timestamp, &[f32])> =
+            rows.iter().enumerate().map(|(i, row)| (Timestamp(i as i64), row.as_slice())).collect();
+        let profile = of_rows(&rows, 1, 1);
+        let settings = ShiftSettings { level: 0.05, ..ShiftSettings::default() };
+        let mut monitor = ShiftMonitor::new(&profile, settings).unwrap();
+        (0..8_100).for_each(|step| _ = monitor.push(Timestamp(step), &row()));
+        false_alarms += u32::from(!monitor.report().shifted.is_empty());
+    }
+    let share = f64::from(false_alarms) / runs as f64;
+    println!("volatile: {:.1} % of {runs} runs call a feature shifted", 100.0 * share);
+    assert!(share <= 0.05 + 2.0 * (0.05 * 0.95 / runs as f64).sqrt(), "{share}");
+}
+
 /// By the shortest windows where a feature moves quickly, by longer ones where it moves slowly.
 #[test]
 fn planted_shifts_are_found_and_only_those() {
