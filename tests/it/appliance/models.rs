@@ -107,6 +107,14 @@ fn an_alias_is_moved_followed_and_rolled_back() {
     }
     let error = run(&s, &["models", "rollback", "test"]).unwrap_err();
     assert!(error.contains("first version"), "{error}");
+    let events = run(&s, &["events", "--model", "test"]).unwrap();
+    let kinds: Vec<&str> = events.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+    // What served followed, where it had the time to.
+    assert_eq!(
+        kinds.into_iter().filter(|kind| *kind != "swapped").collect::<Vec<_>>(),
+        ["alias_moved", "alias_moved", "alias_moved", "rolled_back"],
+        "by command and over HTTP\n{events}"
+    );
 }
 
 #[test]
