@@ -97,7 +97,7 @@ pub fn status(shared: &Shared) -> String {
                 escaped(&m.features),
                 escaped(&m.device)
             ),
-            None => write!(page, "<tr><td>none yet<td><td>{place}<td>{symbols}<td>{timeframe}<td><td><td>"),
+            None => write!(page, "<tr><td>none<td><td>{place}<td>{symbols}<td>{timeframe}<td><td><td>"),
         };
         if let Some(problem) = &line.problem {
             let _ = write!(page, "<tr><td class=warn colspan=8>{}", escaped(problem));
