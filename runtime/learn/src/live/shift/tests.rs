@@ -56,7 +56,7 @@ fn watch(
 /// at most at the level. Two standard errors are allowed.
 #[test]
 fn slow_features_are_not_taken_for_shifted_ones() {
-    let runs = if full_counts() { 1000 } else { 40 };
+    let runs = if full_counts() { 400 } else { 40 };
     let level = 0.05;
     let allowed = level + 2.0 * (level * (1.0 - level) / runs as f64).sqrt();
     for phi in [0.0, 0.9, 0.99] {
@@ -77,7 +77,7 @@ fn slow_features_are_not_taken_for_shifted_ones() {
 /// each other, and over some hundred steps they look like other returns.
 #[test]
 fn volatile_times_are_not_taken_for_other_features() {
-    let runs = if full_counts() { 1000 } else { 40 };
+    let runs = if full_counts() { 400 } else { 40 };
     let mut false_alarms = 0;
     for seed in 0..runs {
         let mut world = World::new(seed, &[0.0, 0.995]);
