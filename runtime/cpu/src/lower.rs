@@ -1,6 +1,7 @@
-//! A verified graph at one batch size as a tract model: one arm for each op.
+//! A verified graph at one batch size as a tract model: one arm for each op, the longer ones in files of their own.
 
 mod convolutions;
+mod fused;
 mod recurrent;
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::array::{Pad, PadMode, Slice, TypedConcat};
 
-use crate::fusion::{Fusion, side_by_side};
+use crate::fusion::Fusion;
 use crate::isa::Path;
 use crate::kernel::attention::Heads;
 use crate::kernel::conv;
@@ -24,9 +25,7 @@ use crate::ops::attention::{Attention, AttentionBackward};
 use crate::ops::buffers::Buffers;
 use crate::ops::fused::{Fused, Kernel, plain};
 use crate::ops::gru::{GruBackward, GruForward};
-use crate::ops::join::Join;
 use crate::ops::lstm::{LstmBackward, LstmForward};
-use crate::ops::matmul::MatMul;
 use crate::ops::normalise::LayerNormBackward;
 use crate::ops::plain_kernel;
 use crate::pool::{Pool, Spare};
@@ -273,59 +272,6 @@ impl Lowering<'_, '_> {
                 self.fuse(id, node, AdamW { path, pool, beta1, beta2, epsilon, weight_decay })
             }
         }
-    }
-
-    fn matmul(&mut self, id: NodeId, node: &Node, transpose_a: bool, transpose_b: bool) -> TractResult<()> {
-        let (a, b, y) = (self.of(node.inputs[0])?, self.of(node.inputs[1])?, self.out(node)?);
-        let (lead, last) = y.split_at(y.len() - 2);
-        let mut op = MatMul {
-            path: self.context.path,
-            pool: self.context.pool.clone(),
-            lead: lead.iter().product(),
-            rows: last[0],
-            depth: a[a.len() - if transpose_a { 2 } else { 1 }],
-            columns: last[1],
-            transpose_a,
-            transpose_b,
-            flat: a.len() == 2,
-            shared: b.len() == 2,
-            fixed: None,
-            bias: false,
-            packed: Mutex::default(),
-            parts: Mutex::default(),
-            spare: Spare::default(),
-        };
-        let mut inputs = node.inputs.clone();
-        let target = self.context.fusion.bias(id).map_or(id, |(sum, bias)| {
-            op.bias = true;
-            inputs.push(bias);
-            sum
-        });
-        if let (true, Some(right)) = (op.shared, self.constant(node.inputs[1])?) {
-            let key = (node.inputs[1], transpose_b);
-            let packed = match self.context.packs.right.get(&key) {
-                Some(packed) => packed.clone(),
-                None => {
-                    let mut packed = Panels::default();
-                    packed.pack(op.path, op.depth, op.columns, plain(&right)?, op.right_strides());
-                    let packed = Arc::new(packed);
-                    self.context.packs.right.insert(key, packed.clone());
-                    packed
-                }
-            };
-            op.fixed = Some(packed);
-        }
-        self.fuse_on(target, node, &inputs, Arc::new(op))
-    }
-
-    /// Elementwise ops that end at this node, as one.
-    fn chain(&mut self, id: NodeId, node: &Node) -> TractResult<()> {
-        let (path, pool) = (self.context.path, self.context.pool.clone());
-        let (chain, inputs) = self.context.fusion.chain(self.context.graph, id, path, pool.clone());
-        if let Some((inputs, widths)) = side_by_side(self.context.graph, &chain, &inputs) {
-            return self.fuse_on(id, node, &inputs, Arc::new(Join { pool, widths }));
-        }
-        self.fuse_on(id, node, &inputs, Arc::new(chain))
     }
 
     /// The queries of one window, and the rest of its sizes.
