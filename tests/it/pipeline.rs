@@ -39,6 +39,7 @@ fn pipeline_of(setup: &Setup, disk: &SimFileSystem, limit_bytes: u64, places: us
         deployments: load::deployments(&parts, &settings, places).unwrap().into_iter().enumerate().collect(),
         known: Default::default(),
         unprepared: Default::default(),
+        explaining: None,
         visible_at: None,
         streams: Default::default(),
         next_seq: recovery.last_prediction_seq + 1,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use crate::cli_manage::{EventsOf, MixedBars, Promote, Retrain};
+pub use crate::cli_models::Calibrate;
 pub use crate::cli_tune::{Latency, PrunerName, SamplerName, Tune, TuneCommand};
 
 /// AlphaPlus trains time-series models on bars, predicts on each new one, and answers polls over local HTTP.
@@ -16,7 +17,8 @@ Examples:
   alphaplus tune --study btc --bars BTCUSDT-1h.csv.gz         search for a better one
   alphaplus retrain btc@champion --bars BTCUSDT-1h.csv.gz     a new version on newer bars
   alphaplus promote btc@challenger --bars BTCUSDT-1h.csv.gz   into the champion's place, if it is better
-  alphaplus evaluate btc --bars BTCUSDT-1h.csv.gz             compare it with naive and ridge
+  alphaplus evaluate btc --bars BTCUSDT-1h.csv.gz             judge it on bars that it hasn't seen
+  alphaplus evaluate --bars BTCUSDT-1h.csv.gz                 judge a recipe on walk-forward folds, beside all baselines
   alphaplus explain btc --bars BTCUSDT-1h.csv.gz --svg e.svg   which features make its predictions
   alphaplus plugin new features my-features                   begin a feature plugin
   alphaplus models alias btc champion 2                       what models:/btc@champion means from now on
@@ -216,10 +218,16 @@ leaves that out, and then nothing may be promoted) and says whether such a model
   p vs model  that the model is no better: Diebold-Mariano with HAC variance, small-sample correction
   naive       no return, or the volatility of the last h bars   drift   naive and its mean error
   ewma, har   of volatility: RiskMetrics 1996, Corsi 2009
+  of a direction   probabilities of up, by log loss, Brier score, calibration and the share that was right; naive: how
+                   often it went up in the training part; logistic: a regression with a ridge penalty
+  of quantiles     distributions, by CRPS, pinball loss and coverage; climate: the training labels; normal: of returns,
+                   with EWMA's variance; naive, ridge and the others with their residuals of the validation part
 
 Examples:
   alphaplus evaluate btc --bars BTCUSDT-1h.csv.gz
-  alphaplus evaluate --label realised-volatility --horizon 12 --bars BTC_USDT-5m.csv.gz --report btc.html")]
+  alphaplus evaluate --label realised-volatility --horizon 12 --bars BTC_USDT-5m.csv.gz --report btc.html
+  alphaplus evaluate --label direction --horizon 12 --bars BTC_USDT-5m.csv.gz
+  alphaplus evaluate --output quantiles --quantiles 0.05,0.5,0.95 --bars BTCUSDT-1h.csv.gz")]
 pub struct Evaluate {
     /// A registered model, on held-out bars: name, name/version or name@alias. Without it: a recipe on walk-forward
     /// folds.
@@ -262,6 +270,12 @@ pub struct EvaluateRecipe {
     pub options: Vec<String>,
     #[arg(long, value_enum, default_value = "log-return")]
     pub label: LabelKind,
+    /// What the model gives; otherwise probabilities for a direction and a point for other labels.
+    #[arg(long, value_enum)]
+    pub output: Option<OutputKind>,
+    /// Levels of the quantiles, rising, with 0.5 among them.
+    #[arg(long, value_delimiter = ',', default_value = "0.05,0.25,0.5,0.75,0.95")]
+    pub quantiles: Vec<f64>,
     /// How many bars ahead.
     #[arg(long, default_value_t = 1)]
     pub horizon: u32,
@@ -322,12 +336,17 @@ pub struct EvaluateRecipe {
 }
 
 #[derive(Args, Debug)]
+#[command(mut_arg("files", |arg| arg.required(false).required_unless_present("stored")))]
 pub struct Explain {
     /// Model: "name" or "name/version".
     pub model: String,
     #[command(flatten)]
     pub bars: BarFiles,
-    /// Explain the windows of the last so many bars of each stream.
+    /// Sum up what was explained while the model served (serving.explain_every), from the spool; --symbol and
+    /// --timeframe choose streams.
+    #[arg(long, conflicts_with_all = ["files", "output", "points", "zone", "close_times", "skip_bad"])]
+    pub stored: bool,
+    /// Explain the windows of the last so many bars of each stream; with --stored the last so many explanations.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub last: u32,
     /// Which of the model's outputs, from 0.
@@ -538,6 +557,7 @@ Examples:
   alphaplus models export btc@champion --out btc.tar               to another machine: models import btc.tar
   alphaplus models import net.onnx --name net --features technical --window 60 --timeframe 1h \\
       --label realised-volatility --horizon 12 --normaliser net-normaliser.json
+  alphaplus models calibrate net --bars BTCUSDT-1h.csv.gz          gives it a confidence and an interval
 
 A running appliance follows its aliases within models.check_ms, without a stall or a restart.")]
 pub enum Models {
@@ -577,6 +597,8 @@ pub enum Models {
     /// Publish a version whose recurrent weights are held in fewer bits while it serves: smaller, faster, less
     /// exact. Says how much less, and records it.
     StoreAs(StoreAs),
+    /// Fit confidence and interval of a model on bars that it wasn't trained on, and publish it with them.
+    Calibrate(Calibrate),
     /// The trial run of `models import`, in a process of its own.
     #[command(hide = true)]
     TryFile(TryFile),

@@ -105,6 +105,7 @@ pub struct Serving {
     pub sliding_streams_max: usize,
     pub predictions_in_memory: usize,
     pub revision_depth_bars: usize,
+    pub explain_every: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,6 +267,7 @@ impl Default for Serving {
             sliding_streams_max: 256,
             predictions_in_memory: 100_000,
             revision_depth_bars: 64,
+            explain_every: 0,
         }
     }
 }
@@ -480,7 +482,7 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         }
     };
     let l = &raw.server.limits;
-    let ranges: [(&str, u64, u64, u64); 28] = [
+    let ranges: [(&str, u64, u64, u64); 29] = [
         ("server.threads", raw.server.threads as u64, 1, 64),
         ("server.spin_us", raw.server.spin_us, 0, 1_000_000),
         ("server.limits.body_bytes_max", l.body_bytes_max as u64, 1024, 1 << 30),
@@ -499,6 +501,7 @@ fn check(raw: Raw, base: &Path) -> Result<Settings, ConfigError> {
         ("serving.streams_max", raw.serving.streams_max as u64, 1, 1_000_000),
         ("serving.predictions_in_memory", raw.serving.predictions_in_memory as u64, 1, 100_000_000),
         ("serving.revision_depth_bars", raw.serving.revision_depth_bars as u64, 1, 10_000),
+        ("serving.explain_every", raw.serving.explain_every, 0, 1_000_000),
         ("store.sync_interval_ms", raw.store.sync_interval_ms, 0, 1_000),
         ("store.segment_bytes", raw.store.segment_bytes, 1 << 16, 1 << 32),
         ("store.history_hours", raw.store.history_hours, 1, 24 * 3660),

@@ -18,6 +18,10 @@ use crate::resolve::Terms;
 use crate::runner::Runner;
 use crate::visible::{Answer, Shows};
 
+/// What a model without calibration lacks, and how it gets it.
+pub const UNCALIBRATED: &str = "its replies have neither a confidence nor an interval; 'alphaplus models calibrate' \
+                                fits both on bars that it wasn't trained on";
+
 /// What records and replies say of a model. It outlives the model's service: predictions fall due after it.
 #[derive(Debug)]
 pub struct About {
@@ -161,6 +165,13 @@ impl Deployment {
     /// Whether both would answer under the same name for some stream.
     pub fn clashes(&self, other: &Deployment) -> bool {
         self.about.model == other.about.model && self.seat.meets(&other.seat)
+    }
+
+    /// For whoever reads the log at the start or at a swap.
+    pub fn warn_of_what_it_lacks(&self) {
+        if self.about.terms.calibration.is_none() {
+            tracing::warn!(model = %self.about.model, "not calibrated: {UNCALIBRATED}");
+        }
     }
 
     pub fn warmup(&self) -> usize {

@@ -80,6 +80,6 @@ mod tests {
         for part in ["m/1", "low", "high &lt;&amp;&gt;", "75.0 %", "25.0 %", "bars before the newest"] {
             assert!(svg.contains(part), "{part} in {svg}");
         }
-        assert!(svg.find("high").unwrap() < svg.find(">\nlow").unwrap_or(svg.len()), "the heavier first");
+        assert!(svg.find("\nhigh").unwrap() < svg.find("\nlow\n").unwrap(), "the heavier first");
     }
 }

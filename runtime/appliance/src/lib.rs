@@ -2,11 +2,14 @@
 
 pub mod cli;
 mod cli_manage;
+mod cli_models;
 mod cli_tune;
 pub mod commands;
 pub mod config;
 pub mod deployment;
 pub mod events;
+pub mod explain;
+pub mod explanations;
 pub mod feed;
 pub mod foreign;
 pub mod heatmap;
@@ -22,6 +25,7 @@ pub mod pipeline;
 pub mod plot;
 pub mod precision;
 pub mod predictor;
+mod priority;
 pub mod queue;
 pub mod recover;
 pub mod render;

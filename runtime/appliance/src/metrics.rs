@@ -84,6 +84,8 @@ pub struct Metrics {
     pub abstained: Family<Failure, Counter>,
     /// First outcomes of predictions, by what they were.
     pub outcomes: Family<Resolved, Counter>,
+    /// Predictions that were to be explained: made, failed, or dropped since too many waited.
+    pub explanations: Family<Outcome, Counter>,
     /// Of outcomes with a value: right calls; those with an interval, and those in it.
     right: Family<Model, Counter>,
     intervals: Family<Model, Counter>,
@@ -124,6 +126,8 @@ impl Default for Metrics {
         r.register("abstentions", "Bars without a prediction, by plugin and reason", abstained.clone());
         let outcomes = Family::default();
         r.register("outcomes", "Predictions that fell due, by what became of them", outcomes.clone());
+        let explanations = Family::default();
+        r.register("explanations", "Predictions to explain, by what became of it", explanations.clone());
         let right = Family::default();
         r.register("outcomes_right", "Those that came true as the confidence means it", right.clone());
         let intervals = Family::default();
@@ -166,6 +170,7 @@ impl Default for Metrics {
             whole,
             abstained,
             outcomes,
+            explanations,
             right,
             intervals,
             covered,

@@ -19,6 +19,7 @@ use store::{
 
 use crate::config::DurabilityMode;
 use crate::deployment::{About, Deployment, HIDDEN, Seat};
+use crate::explain::Explaining;
 use crate::feed::{feed, slide};
 use crate::history::{self, Change, History};
 use crate::ingest::Incoming;
@@ -68,6 +69,8 @@ pub struct Pipeline {
     pub options: PipelineOptions,
     /// Streams whose sliding windows have work left for when no bar waits.
     pub unprepared: VecDeque<StreamKey>,
+    /// Where some predictions are explained.
+    pub explaining: Option<Explaining>,
     /// When the newest step's predictions became visible.
     pub visible_at: Option<Instant>,
 }
@@ -105,6 +108,7 @@ impl Pipeline {
                 Work::Bars(jobs) => self.jobs(jobs)?,
                 Work::Order(order) => order(&mut self),
             }
+            self.write_explanations();
             self.prepare(|| receiver.is_idle());
             if retained.elapsed() > RETAIN_INTERVAL {
                 self.retain();
@@ -158,6 +162,56 @@ impl Pipeline {
         worked
     }
 
+    /// Hands the windows of predictions that are to be explained on, behind what is visible.
+    fn offer(&self, steps: &[Step], windows: &[Vec<f32>], records: &[Record]) {
+        let Some(explaining) = &self.explaining else { return };
+        let (mut rest, mut at) = (steps.iter(), None);
+        for record in records {
+            match record {
+                Record::Bar(_) => at = rest.next(),
+                Record::Prediction(p) if matches!(p.outcome, store::Outcome::Values(_)) => {
+                    if explaining.wants(p)
+                        && let Some(window) = at.and_then(|step| self.window_of(step, windows, &p.model))
+                    {
+                        explaining.offer(p, window);
+                    }
+                }
+                Record::Prediction(_) | Record::Snapshot(_) | Record::Gap(_) => {}
+                Record::Realised(_) | Record::Explanation(_) => {}
+            }
+        }
+    }
+
+    /// The window that a model's prediction in a step came of. `None`: a later bar of the step has changed it.
+    fn window_of<'a>(&'a self, step: &Step, windows: &'a [Vec<f32>], model: &ModelName) -> Option<&'a [f32]> {
+        let (index, result, _) =
+            step.results.iter().find(|(i, ..)| *self.deployments[*i].name() == *model)?;
+        match result {
+            BarResult::Window(at) => {
+                let length = self.deployments[*index].window * self.deployments[*index].columns;
+                windows.get(*index)?.get(at * length..(at + 1) * length)
+            }
+            BarResult::Outputs(_) => {
+                let stream = self.streams.get(&step.about.key)?;
+                let is_newest = stream.history.newest() == Some(&step.about);
+                let served = stream.served.iter().find(|served| served.deployment == *index)?;
+                served.live.window().filter(|_| is_newest)
+            }
+            BarResult::Warming { .. } | BarResult::Abstained(_) | BarResult::Quarantined => None,
+        }
+    }
+
+    /// Writes down the explanations that are ready, and shows them.
+    fn write_explanations(&mut self) {
+        let done = self.explaining.as_ref().map(Explaining::done).unwrap_or_default();
+        for record in done {
+            match self.spool.append(&[Record::Explanation(record.clone())]) {
+                Ok(_) => self.visible.explanations.add(record),
+                Err(error) => tracing::error!(%error, seq = record.seq, "an explanation was not written"),
+            }
+        }
+    }
+
     /// Lets old segments go, but for what the streams that still move need to be rebuilt.
     fn retain(&mut self) {
         let older_than = Timestamp(Timestamp::now().0.saturating_sub(self.options.history.as_nanos() as i64));
@@ -178,7 +232,12 @@ impl Pipeline {
         }
     }
 
-    fn jobs(&mut self, jobs: Vec<Job>) -> Result<(), StepFailed> {
+    fn jobs(&mut self, mut jobs: Vec<Job>) -> Result<(), StepFailed> {
+        // Those without a bar only wake this thread.
+        jobs.retain(|job| !job.bars.is_empty());
+        if jobs.is_empty() {
+            return Ok(());
+        }
         let started = Instant::now();
         for job in &jobs {
             self.metrics.stage("queue", (started - job.arrived).as_secs_f64());
@@ -265,6 +324,7 @@ impl Pipeline {
         }
         self.visible.publish(answers);
         self.visible_at = Some(Instant::now());
+        self.offer(&steps, &windows, &records);
         for step in &steps {
             self.later(&step.incoming.bar.key);
         }

@@ -191,6 +191,7 @@ pub fn restart(pipeline: &mut Pipeline, find: Find) -> Result<Report, String> {
                 stream_of(pipeline, &mut scanned, &record.key).realised(&record);
                 pipeline.visible.outcomes.add(record);
             }
+            Record::Explanation(record) => pipeline.visible.explanations.add(record),
             Record::Gap(gap) => {
                 tracing::warn!(from = gap.from_position, to = gap.to_position, reason = ?gap.reason, "the spool has a gap");
             }

@@ -54,7 +54,14 @@ fn write_all(out: &mut String, found: &Assessment) -> Result<(), Box<dyn std::er
     section(
         out,
         "Calibration",
-        "Share of labels inside the central intervals: on the diagonal, intervals hold what they say.",
+        match found.table.loss {
+            Loss::Log => {
+                "How often it went up where the probability said so: on the diagonal, probabilities hold what they say."
+            }
+            _ => {
+                "Share of labels inside the central intervals: on the diagonal, intervals hold what they say."
+            }
+        },
         &charts::calibration(found)?,
     )?;
     section(
@@ -119,7 +126,7 @@ fn head(out: &mut String, found: &Assessment) -> std::fmt::Result {
         true => ("yes", "The gate promotes this model"),
         false => ("no", "The gate does not promote this model"),
     };
-    let unit = if found.table.loss == Loss::Qlike { "QLIKE" } else { "MASE" };
+    let unit = found.table.gain_unit();
     let gain = found.gain.map_or("not defined".into(), percent);
     let reach = match found.reaches {
         Reach::Yes => "reaches 15 % with its whole interval",
@@ -143,7 +150,39 @@ fn head(out: &mut String, found: &Assessment) -> std::fmt::Result {
     Ok(())
 }
 
+/// Of probabilities: by what is given to what came, and how often the likelier side was right.
+fn probabilities(out: &mut String, found: &Assessment) -> std::fmt::Result {
+    out.push_str("<h2>Forecasters on the same samples</h2><table><tr><th></th><th>log loss</th><th>Brier</th><th>Brier gain</th><th>right</th><th>calibration error</th><th>IC</th><th>p, model no better</th></tr>\n");
+    for row in &found.table.rows {
+        let class = if row.name == "model" { " class=\"model\"" } else { "" };
+        write!(out, "<tr{class}><td>{}</td>", escaped(&row.name))?;
+        let number = |s: Option<Spread>| s.map_or("–".into(), |s| spread(&s, row));
+        let cells = [
+            number(row.compared),
+            number(row.brier),
+            row.skill.map_or("–".into(), percent),
+            row.direction.map_or("–".into(), percent),
+            row.calibration.as_ref().map_or("–".into(), |c| format!("{:.4}", c.error)),
+            row.ic.map_or("–".into(), |i| format!("{:.3}", i.mean)),
+            row.model_against.map_or("–".into(), |t| format!("{:.1e}", t.p_value)),
+        ];
+        cells.iter().try_for_each(|cell| write!(out, "<td>{cell}</td>"))?;
+        out.push_str("</tr>\n");
+    }
+    writeln!(
+        out,
+        "</table><p class=\"small\">Mean ± deviation over {} seeds. naive: how often it went up in the training part. p: Diebold–Mariano on the {}, one-sided. Always the commoner direction: {:.2} %. {} trials.</p>",
+        found.settings.seeds.len(),
+        found.table.loss.name(),
+        100.0 * found.table.majority_rate,
+        found.trials
+    )
+}
+
 fn table(out: &mut String, found: &Assessment) -> std::fmt::Result {
+    if found.table.loss == Loss::Log {
+        return probabilities(out, found);
+    }
     let is_volatility = found.table.loss == Loss::Qlike;
     out.push_str("<h2>Forecasters on the same samples</h2><table><tr><th></th><th>RMSE</th><th>MASE</th>");
     out.push_str(if is_volatility { "<th>QLIKE</th>" } else { "<th>direction</th>" });

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::config::Clock;
 use crate::deployment::{About, HIDDEN, Seat};
+use crate::explanations::Explanations;
 use crate::outcomes::Outcomes;
 use crate::render::{self, Shown};
 use crate::shared_memory;
@@ -221,6 +222,8 @@ pub struct Visible {
     memory: Option<Arc<Writer>>,
     /// What became of predictions.
     pub outcomes: Outcomes,
+    /// What made some of them.
+    pub explanations: Explanations,
     recent: RwLock<VecDeque<Arc<Made>>>,
     recent_max: usize,
     /// Predictions up to this `seq` may be missing from `recent`.
@@ -238,6 +241,7 @@ impl Visible {
             slots: RwLock::default(),
             memory: None,
             outcomes: Outcomes::new(recent_max),
+            explanations: Explanations::default(),
             recent: RwLock::default(),
             recent_max,
             forgotten_to: AtomicU64::new(0),

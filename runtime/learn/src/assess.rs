@@ -20,7 +20,6 @@ use std::fmt;
 
 use graph::{Executor, Graph};
 use market::{Bar, Features};
-use registry::{LabelKind, Output};
 use serde::{Deserialize, Serialize};
 
 use crate::baseline::RidgeError;
@@ -49,7 +48,8 @@ pub const SEEDS_MAX: usize = 100;
 pub struct Subject<'a> {
     pub recipe: &'a TrainingRecipe,
     pub walk: &'a WalkForward,
-    /// As the architecture built it: `[B, window, columns]` → "prediction" `[B, 1]`.
+    /// As the architecture built it: `[B, window, columns]` → "prediction" `[B, outputs]`, as many as the recipe's output
+    /// has.
     pub model: &'a Graph,
     pub executor: &'a dyn Executor,
 }
@@ -118,9 +118,8 @@ pub fn assess(
 ) -> Result<Assessment, AssessError> {
     let Subject { recipe, walk, .. } = *subject;
     recipe.check().map_err(AssessError::Recipe)?;
-    // Baselines, losses and probes are those of numbers.
-    if recipe.label.kind == LabelKind::Direction || recipe.output.kind != Output::Point {
-        return Err(AssessError::NotPoint);
+    if recipe.label.dead_band.is_some() {
+        return Err(AssessError::DeadBand);
     }
     if let Some((key, expected)) = settings.problem() {
         return Err(AssessError::Setting { key, expected });
@@ -235,8 +234,8 @@ pub enum AssessError {
     Dlinear(DlinearError),
     Judge(EvaluateError),
     Saved(SavedError),
-    /// Classes or quantiles.
-    NotPoint,
+    /// A direction of three classes.
+    DeadBand,
     /// No fold was trained.
     NoModel,
 }
@@ -279,10 +278,9 @@ impl fmt::Display for AssessError {
             AssessError::Dlinear(e) => write!(f, "{e}"),
             AssessError::Judge(e) => write!(f, "{e}"),
             AssessError::Saved(e) => write!(f, "{e}"),
-            AssessError::NotPoint => write!(
+            AssessError::DeadBand => write!(
                 f,
-                "folds are judged by point forecasts of a return or a volatility; a recipe of a direction or of \
-                 quantiles is judged by 'alphaplus train', on its test part"
+                "folds judge a direction by the probability of up, and with a dead band there are three classes: leave the dead band out, or judge it by 'alphaplus train', on its test part"
             ),
             AssessError::NoModel => write!(f, "no fold was trained; give at least one fold and one seed"),
         }

@@ -1,6 +1,7 @@
 //! Forecasts that a model must beat, each fitted on the training part of the same samples.
 
 pub mod dlinear;
+pub mod logistic;
 pub mod trees;
 pub mod volatility;
 

@@ -98,6 +98,7 @@ pub fn fit(reading: &Reading, level: f64, outcomes: &[Outcome]) -> Result<Calibr
         floor: reading.floor,
         factor: is_volatility.then_some(reading.factor),
         confidence: confidence::fit(&sureness, &right, overlap, reading.sureness_may_fall()),
+        source: None,
         test: Reliability {
             samples: 1,
             coverage: 0.0,

@@ -64,6 +64,11 @@ impl Explainer {
         })
     }
 
+    /// Which output is explained.
+    pub fn output(&self) -> usize {
+        self.output
+    }
+
     /// `window`: normalised rows, oldest first.
     pub fn explain(&mut self, window: &[f32]) -> Result<Explanation, ExplainError> {
         if window.len() != self.window_len {

@@ -27,6 +27,7 @@ pub mod probes;
 pub mod progress;
 pub mod random;
 pub mod reading;
+pub mod recalibrate;
 pub mod recipe;
 pub mod retrain;
 pub mod settings;

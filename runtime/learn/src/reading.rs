@@ -49,6 +49,14 @@ impl Reading {
         Reading { label, output, scale, floor, factor, pair }
     }
 
+    /// Of a model whose constants say nothing of its label: volatilities are small beside this mean.
+    pub fn with_mean_label(mut self, mean: f64) -> Reading {
+        if self.label.kind == LabelKind::RealisedVolatility {
+            self.floor = (FLOOR_SHARE * mean).max(1e-12);
+        }
+        self
+    }
+
     pub fn from_manifest(manifest: &Manifest) -> Reading {
         let label = LabelRecipe::from_manifest(&manifest.label);
         let scale = LabelScale { mean: manifest.label.mean, scale: manifest.label.scale };
@@ -72,6 +80,15 @@ impl Reading {
         match self.output {
             Output::Point | Output::Quantiles { .. } => self.scale,
             Output::Probabilities => LabelScale { mean: 0.0, scale: 1.0 },
+        }
+    }
+
+    /// The output that says most of a reply's value: the point, the median, or the class up.
+    pub fn main_output(&self) -> usize {
+        match &self.output {
+            Output::Point => 0,
+            Output::Quantiles { levels } => nearest(levels, 0.5),
+            Output::Probabilities => classes(&self.label).len() - 1,
         }
     }
 

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{Check, ensure, finite, not_negative, positive, share};
-use crate::manifest::LabelKind;
+use crate::check::{Check, digest, ensure, finite, not_negative, positive, quoted, range, share};
+use crate::manifest::{LabelKind, Range};
 
 /// No reliability table has more lines.
 pub const BINS_MAX: usize = 100;
@@ -26,7 +26,37 @@ pub struct Calibration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub factor: Option<f64>,
     pub confidence: Confidence,
+    /// Where it was made after the training. Absent: on the calibration part of the training's own bars.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     pub test: Reliability,
+}
+
+/// The weights and the bars of a calibration that came after the training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The version that was calibrated, "btc/3", and the SHA-256 of its `model.onnx`, which is this one's too.
+    pub model: String,
+    pub weights: String,
+    /// Of the bars.
+    pub description: String,
+    /// Over the canonical bytes of all bars, those that only warm up included.
+    pub digest: String,
+    pub unseen: Unseen,
+    pub fitted: Range,
+    pub tested: Range,
+}
+
+/// Whether the model had not been trained on the bars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unseen {
+    Yes,
+    /// It was trained on some of them: its intervals may be too narrow.
+    No,
+    /// It was imported, and whoever calibrated it answers for that.
+    NotKnown,
 }
 
 /// confidence = 1 / (1 + exp(−(intercept + slope · x))), with x the forecast's own sureness (Platt 1999).
@@ -90,7 +120,22 @@ impl Calibration {
         }
         finite("calibration.confidence.intercept", self.confidence.intercept)?;
         finite("calibration.confidence.slope", self.confidence.slope)?;
+        self.source.as_ref().map_or(Ok(()), Source::check)?;
         self.test.check()
+    }
+}
+
+impl Source {
+    fn check(&self) -> Check {
+        for (key, text) in [("model", &self.model), ("description", &self.description)] {
+            let fits = text.len() <= 4096 && !text.contains(char::is_control);
+            let key = format!("calibration.source.{key}");
+            ensure(fits, &key, quoted(text), "at most 4096 bytes without control characters")?;
+        }
+        digest("calibration.source.weights", &self.weights)?;
+        digest("calibration.source.digest", &self.digest)?;
+        range("calibration.source.fitted", &self.fitted)?;
+        range("calibration.source.tested", &self.tested)
     }
 }
 

@@ -60,7 +60,17 @@ impl Manifest {
                 self.metrics.check()?;
             }
         }
-        self.calibration.as_ref().map_or(Ok(()), |calibration| calibration.check(self.label.kind))?;
+        if let Some(calibration) = &self.calibration {
+            calibration.check(self.label.kind)?;
+            let weights = calibration.source.as_ref().map(|source| &source.weights);
+            let fits = weights.is_none_or(|sha| self.files.get(MODEL_FILE) == Some(sha));
+            ensure(
+                fits,
+                "calibration.source.weights",
+                quoted(weights.map_or("", String::as_str)),
+                "the digest of model.onnx: a calibration is of one model's weights",
+            )?;
+        }
         self.parent.as_ref().map_or(Ok(()), Parent::check)?;
         let columns = self.input.features as usize;
         self.profile.as_ref().map_or(Ok(()), |profile| profile.check(columns))?;
@@ -383,7 +393,7 @@ fn scores(key: &str, scores: &Scores) -> Check {
     Ok(())
 }
 
-fn range(key: &str, range: &Range) -> Check {
+pub(crate) fn range(key: &str, range: &Range) -> Check {
     time(&format!("{key}.from"), &range.from)?;
     time(&format!("{key}.until"), &range.until)?;
     ensure(range.samples >= 1, &format!("{key}.samples"), range.samples, "1 or more")
@@ -406,7 +416,7 @@ fn time(key: &str, text: &str) -> Check {
     ensure(full, key, quoted(text), "a time such as \"2024-03-01T05:00:00Z\"")
 }
 
-fn digest(key: &str, text: &str) -> Check {
+pub(crate) fn digest(key: &str, text: &str) -> Check {
     ensure(is_digest(text), key, quoted(text), "a SHA-256 of 64 lower-case hex digits")
 }
 
@@ -434,6 +444,6 @@ pub(crate) fn ensure(holds: bool, key: &str, found: impl Display, expected: &'st
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("{:?}", text.chars().take(80).collect::<String>())
 }

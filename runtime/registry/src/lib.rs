@@ -22,7 +22,7 @@ mod staging;
 
 pub use alias::{AliasError, Author, HistoryError};
 pub use archive::{ExportError, Exported, ImportError, Imported};
-pub use calibration::{Calibration, Confidence, Reliability, ReliabilityBin};
+pub use calibration::{Calibration, Confidence, Reliability, ReliabilityBin, Source, Unseen};
 pub use digest::{Hasher, names_fingerprint, sha256_hex};
 pub use folder::{ListError, Listing, LoadError, ModelFolder, ModelVersions, OpenError, Registry, Version};
 pub use history::{Change, ChangeKind, History};

@@ -22,6 +22,7 @@ mod codec;
 mod consumer;
 mod durable;
 mod error;
+mod explanation;
 mod filesystem;
 mod folder;
 mod frame;
@@ -42,6 +43,7 @@ mod tests;
 
 pub use durable::{OnDurable, SyncCounts, SyncFailure};
 pub use error::{AcknowledgeError, AppendError, OpenError, ReadError, RecordError, RetainError};
+pub use explanation::{ATTRIBUTIONS_MAX, ExplanationRecord, Method};
 pub use filesystem::{Access, FileSystem, LockError, LockGuard, RealFileSystem, StoredFile};
 pub use folder::{FolderReader, read_folder};
 pub use log::{SpoolHandle, SpoolStats};

@@ -1,4 +1,4 @@
-//! What the spool holds: bars, predictions, their outcomes, snapshots and gaps, with their versioned binary form.
+//! What the spool holds: bars, predictions, their outcomes and explanations, snapshots and gaps, with their versioned binary form.
 //!
 //! All integers are little-endian, a `text` is one length byte and UTF-8, floats are their bits.
 //!
@@ -18,6 +18,10 @@
 //!               | 0 u8, flags u8 (1 naive, 2 interval, 4 covered, 8 right, 16 confidence), predicted realised 2 x f64,
 //!                 [naive f64], [confidence f32]   or   1 u8 (gap)   or   2 u8 (lost)
 //!               | length u16 | state
+//! Explanation 1 seq u64 | made_at i64 | open_time i64 | revision u32 | model_digest 32
+//!               | symbol text | timeframe_seconds u32 | name text | version text
+//!               | method u8 (1 integrated gradients) | points u16 | output u16 | prediction baseline residual 3 x f64
+//!               | features u16 | steps u32 | steps x features x f32
 //! ```
 //!
 //! A changed form gets the next version; every version that was ever released stays readable.
@@ -26,6 +30,7 @@ use market::{Bar, StreamKey, Symbol, Timeframe, Timestamp};
 
 use crate::codec::{Fields, put_f64, put_i64, put_text, put_u8, put_u16, put_u32, put_u64};
 use crate::error::RecordError;
+use crate::explanation::ExplanationRecord;
 use crate::realised::RealisedRecord;
 
 pub const SYMBOL_BYTES_MAX: usize = 32;
@@ -46,6 +51,8 @@ pub enum Record {
     Gap(GapRecord),
     /// What became of a prediction.
     Realised(RealisedRecord),
+    /// What made a prediction.
+    Explanation(ExplanationRecord),
 }
 
 /// A bar as it was taken in.
@@ -143,6 +150,7 @@ const PREDICTION: u8 = 2;
 const SNAPSHOT: u8 = 3;
 const GAP: u8 = 4;
 const REALISED: u8 = 5;
+const EXPLANATION: u8 = 6;
 
 const BACKFILL: u8 = 1;
 const FINAL: u8 = 2;
@@ -159,6 +167,7 @@ impl Record {
             Record::Snapshot(_) => SNAPSHOT,
             Record::Gap(_) => GAP,
             Record::Realised(_) => REALISED,
+            Record::Explanation(_) => EXPLANATION,
         }
     }
 
@@ -169,6 +178,7 @@ impl Record {
             Record::Prediction(PredictionRecord { uncertainty: Some(_), .. }) => 2,
             Record::Prediction(_) => 1,
             Record::Bar(_) | Record::Snapshot(_) | Record::Gap(_) | Record::Realised(_) => 1,
+            Record::Explanation(_) => 1,
         }
     }
 
@@ -176,6 +186,7 @@ impl Record {
         match self {
             Record::Prediction(prediction) => Some(prediction.seq),
             Record::Bar(_) | Record::Snapshot(_) | Record::Gap(_) | Record::Realised(_) => None,
+            Record::Explanation(_) => None,
         }
     }
 
@@ -187,6 +198,7 @@ impl Record {
             Record::Snapshot(snapshot) => snapshot.encode(out),
             Record::Gap(gap) => gap.encode(out),
             Record::Realised(realised) => realised.encode(out),
+            Record::Explanation(explanation) => explanation.encode(out),
         }
     }
 
@@ -199,7 +211,8 @@ impl Record {
             (SNAPSHOT, 1) => Record::Snapshot(SnapshotRecord::decode(&mut fields)?),
             (GAP, 1) => Record::Gap(GapRecord::decode(&mut fields)?),
             (REALISED, 1) => Record::Realised(RealisedRecord::decode(&mut fields)?),
-            (BAR | PREDICTION | SNAPSHOT | GAP | REALISED, _) => {
+            (EXPLANATION, 1) => Record::Explanation(ExplanationRecord::decode(&mut fields)?),
+            (BAR | PREDICTION | SNAPSHOT | GAP | REALISED | EXPLANATION, _) => {
                 return Err(RecordError::UnknownVersion { kind, version });
             }
             _ => return Err(RecordError::UnknownKind { kind }),

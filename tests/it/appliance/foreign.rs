@@ -168,4 +168,15 @@ fn imported_files_are_served_on_the_bar_path() {
     assert!(list.contains("imported, not judged"), "{list}");
     let source = s.folder.path().join("models/mlp/1/source.onnx");
     assert!(Path::exists(&source), "the file itself is kept");
+
+    // What tract runs is calibrated as it runs.
+    for name in ["mlp", "norm"] {
+        let said = run(&s, &["models", "calibrate", name, "--bars", &bars]).unwrap();
+        assert!(said.contains(&format!("{name}/2 is {name}/1")) && said.contains("isn't known"), "{said}");
+        s.set("deployments", &format!("[{{model=\"{name}\",symbols=[\"*\"],timeframe=\"1h\"}}]"));
+        std::fs::remove_dir_all(s.folder.path().join("spool")).unwrap();
+        let reply = super::calibrate::reply(&s);
+        assert_eq!(reply["model"], format!("{name}/2"));
+        assert!(reply["confidence"].as_f64().unwrap() > 0.0 && reply["interval"].is_object(), "{reply}");
+    }
 }

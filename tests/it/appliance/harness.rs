@@ -90,6 +90,7 @@ fn calibration() -> registry::Calibration {
         step: 0.02,
         floor: 0.0,
         factor: None,
+        source: None,
         confidence: registry::Confidence { intercept: 0.2, slope: 0.5 },
         test: registry::Reliability {
             samples: 100,

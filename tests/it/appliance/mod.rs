@@ -2,11 +2,14 @@
 
 mod architectures;
 mod author;
+mod calibrate;
+mod explanations;
 mod foreign;
 pub mod harness;
 mod infer;
 mod input;
 mod kill;
+mod kill_import;
 mod limits;
 mod load;
 mod managing;

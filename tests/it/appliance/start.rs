@@ -1,6 +1,7 @@
 //! What is wrong at the start is refused with one sentence that says what to change.
 
 use std::fs;
+use std::process::Stdio;
 
 use super::harness::{ModelSpec, setup};
 
@@ -47,6 +48,19 @@ fn a_missing_plugin_and_a_model_that_was_changed() {
     fs::write(&onnx, bytes).unwrap();
     let said = s.refused();
     assert!(said.contains("model.onnx") && said.contains("publish the model again"), "{said}");
+}
+
+/// As in `alphaplus doctor | head -1`: it ends when nobody reads any more, and isn't a crash.
+#[test]
+fn a_closed_pipe_ends_a_command_quietly() {
+    let s = setup(&ModelSpec::default());
+    for args in [&["doctor"][..], &["models", "list"], &["models", "show", "test"]] {
+        let mut child = s.command().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.as_str()), (Some(141), ""), "{args:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use registry::Manifest;
+
 use crate::config::Settings;
+use crate::deployment::UNCALIBRATED;
 use crate::load;
 
 pub fn run(settings: &Settings) -> Result<(), String> {
@@ -115,4 +118,20 @@ fn models(settings: &Settings) {
         }
         Err(e) => println!("models        {e}"),
     }
+    let rows = settings.deployments.iter().enumerate();
+    for (reference, _) in rows.flat_map(|(row, wanted)| wanted.seats(row)) {
+        match registry.load_reference(&reference) {
+            Ok(folder) => println!("{}", deployed(&reference.to_string(), &folder.manifest)),
+            Err(e) => println!("deployed      {reference}: {e}"),
+        }
+    }
+}
+
+/// What a deployed model's replies have.
+fn deployed(reference: &str, manifest: &Manifest) -> String {
+    let uncertainty = match &manifest.calibration {
+        Some(c) => format!("with a confidence and an interval of {} %", c.level * 100.0),
+        None => format!("not calibrated: {UNCALIBRATED}"),
+    };
+    format!("deployed      {reference} is {}/{}, {uncertainty}", manifest.name, manifest.version)
 }

@@ -1,5 +1,7 @@
 //! `alphaplus explain`: which features, at which steps, make a model's predictions.
 
+mod stored;
+
 use indicatif::ProgressBar;
 use learn::explain::{Explainer, Importance};
 use registry::Manifest;
@@ -17,6 +19,9 @@ use crate::load::Parts;
 const SHOWN: usize = 20;
 
 pub fn run(settings: &Settings, args: &Explain) -> Result<(), String> {
+    if args.stored {
+        return stored::run(settings, args);
+    }
     let parts = Parts::new(settings)?;
     let folder = parts.model(&args.model)?;
     let streams = read(&args.bars, None, None, !args.json)?;
@@ -54,17 +59,21 @@ pub fn run(settings: &Settings, args: &Explain) -> Result<(), String> {
         let need = deployment.warmup() + deployment.window;
         return Err(format!("no window is full: a stream needs {need} bars"));
     }
-    let model = deployment.about.model.to_string();
+    show(args, &deployment.about.model, &manifest, &importance)
+}
+
+/// As a table or JSON, and as a picture where one is asked for.
+fn show(args: &Explain, model: &str, manifest: &Manifest, importance: &Importance) -> Result<(), String> {
     if let Some(path) = &args.svg {
         let title = format!("{model}: mean |attribution| over {} windows", importance.windows);
-        let svg = heatmap::svg(&title, &importance, &manifest.features.names)?;
+        let svg = heatmap::svg(&title, importance, &manifest.features.names)?;
         std::fs::write(path, svg).map_err(|e| format!("{}: {e}", path.display()))?;
     }
     if args.json {
         let value = json!({"model": model, "names": manifest.features.names, "importance": importance});
         println!("{value}");
     } else {
-        print!("{}", table(&model, &manifest, &importance));
+        print!("{}", table(model, manifest, importance));
     }
     Ok(())
 }

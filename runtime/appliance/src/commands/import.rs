@@ -132,6 +132,8 @@ fn tell(model: &str, args: &ImportModel, about: &About, binding: &Binding, runs:
         trial.batches
     );
     println!("not known     how it was trained and how good it is: judge it before you rely on it");
+    println!("calibrated    not yet: replies have no confidence and no interval until you run");
+    println!("              alphaplus models calibrate {model} --bars BARS-IT-WAS-NOT-TRAINED-ON");
 }
 
 /// For people.

@@ -3,6 +3,7 @@
 mod alias;
 mod bars;
 mod bench;
+mod calibrate;
 mod compare;
 mod doctor;
 mod evaluate;

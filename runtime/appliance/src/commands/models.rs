@@ -1,15 +1,16 @@
-//! `alphaplus models`: list, show, export, store-as; the other commands have files of their own.
+//! `alphaplus models`: list, show, export, store-as; other commands have files of their own.
 
 use std::path::{Path, PathBuf};
 
 use graph::GraphCodec;
 use learn::reading::Reading;
-use registry::{Calibration, Output, Reliability, ReliabilityBin};
+use market::Timestamp;
+use registry::{Calibration, ModelFolder, Output, Published, Reliability, ReliabilityBin, Unseen};
 
 use registry::{Manifest, Reference, Version};
 use serde_json::json;
 
-use super::{alias, compare, import};
+use super::{alias, calibrate, compare, import};
 use crate::cli::{self, Models, StoreAs};
 use crate::config::Settings;
 use crate::load::Parts;
@@ -29,6 +30,7 @@ pub fn run(settings: &Settings, command: &Models) -> Result<(), String> {
         Models::Export { model, out } => export(&parts, model, out.as_deref()),
         Models::Import(args) => import::run(settings, &parts, args),
         Models::StoreAs(args) => store_as(&parts, args),
+        Models::Calibrate(args) => calibrate::run(settings, &parts, args),
         Models::TryFile(args) => import::try_file(&parts, args),
     }
 }
@@ -59,7 +61,7 @@ fn export(parts: &Parts, model: &str, out: Option<&Path>) -> Result<(), String> 
 fn store_as(parts: &Parts, args: &StoreAs) -> Result<(), String> {
     let folder = parts.model(&args.model)?;
     let graph = parts.served_graph(&folder)?;
-    let mut manifest = folder.manifest;
+    let mut manifest = folder.manifest.clone();
     let stored = match args.precision {
         cli::Precision::F32 => registry::Precision::F32,
         cli::Precision::Bf16 => registry::Precision::Bf16,
@@ -88,22 +90,28 @@ fn store_as(parts: &Parts, args: &StoreAs) -> Result<(), String> {
     manifest.serving.precision = stored;
     manifest.serving.precision_error = (stored != registry::Precision::F32).then_some(error);
     manifest.serving.device_tolerance = tolerance;
-    let names: Vec<String> = manifest.files.keys().cloned().collect();
-    let read = |name: &String| {
-        std::fs::read(folder.path.join(name))
-            .map_err(|e| format!("{}: {e}", folder.path.join(name).display()))
-    };
-    let contents = names.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    let files: Vec<(&str, &[u8])> =
-        names.iter().map(String::as_str).zip(contents.iter().map(Vec::as_slice)).collect();
     let model = manifest.name.clone();
-    let published = parts.registry.publish(manifest, &files).map_err(|e| e.to_string())?;
+    let published = republish(parts, &ModelFolder { manifest, ..folder })?;
     println!(
         "{model}/{} serves {of} in {name}: its outputs differ from f32 by up to {error:.2e} standard deviations of \
          the label, over made-up windows",
         published.version
     );
     Ok(())
+}
+
+/// The files of a version under its manifest as it is now, as the next version.
+pub fn republish(parts: &Parts, folder: &ModelFolder) -> Result<Published, String> {
+    let names: Vec<&String> = folder.manifest.files.keys().collect();
+    let read = |name: &&String| {
+        let path = folder.path.join(name);
+        std::fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))
+    };
+    let contents = names.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let files: Vec<(&str, &[u8])> =
+        names.iter().map(|name| name.as_str()).zip(contents.iter().map(Vec::as_slice)).collect();
+    let manifest = Manifest { created_at: Timestamp::now().to_string(), ..folder.manifest.clone() };
+    parts.registry.publish(manifest, &files).map_err(|e| e.to_string())
 }
 
 fn list(settings: &Settings, parts: &Parts, as_json: bool) -> Result<(), String> {
@@ -211,6 +219,10 @@ fn show(parts: &Parts, model: &str) -> Result<(), String> {
         }
         trained(m);
     }
+    match &m.calibration {
+        Some(calibration) => println!("{}", calibrated(&Reading::from_manifest(m), calibration)),
+        None => println!("not calibrated: {}", crate::deployment::UNCALIBRATED),
+    }
     if let Some(error) = m.serving.precision_error {
         println!("stored as     {}, up to {error:.2e} from f32", precision::of(m.serving.precision));
     }
@@ -248,10 +260,6 @@ fn trained(m: &Manifest) {
             .map_or(String::new(), |i| format!("  skill {:.4} [{:.4}, {:.4}]", i.value, i.low, i.high));
         println!("{name:<13} RMSE {:.5e}  MAE {:.5e}  MASE {:.4}{skill}", s.rmse, s.mae, s.mase);
     }
-    match &m.calibration {
-        Some(calibration) => println!("{}", calibrated(&Reading::from_manifest(m), calibration)),
-        None => println!("not calibrated: its replies have neither confidence nor interval"),
-    }
 }
 
 /// A line of block characters, and its ends in figures.
@@ -267,18 +275,33 @@ pub fn curve(values: &[f64]) -> String {
     }
 }
 
-/// How the interval and the confidence did on the test part.
+/// The bars of a later calibration.
+fn bars_of(source: &registry::Source) -> String {
+    let unseen = match source.unseen {
+        Unseen::Yes => "which training hasn't seen",
+        Unseen::No => "some of which training has seen",
+        Unseen::NotKnown => "and whether it was trained on them isn't known",
+    };
+    let registry::Source { description, fitted, tested, .. } = source;
+    format!(
+        "{description}, {} to {}, fitted on from {} to {}, {unseen}",
+        tested.from, tested.until, fitted.from, fitted.until
+    )
+}
+
+/// How the interval and the confidence did where they were measured.
 pub fn calibrated(reading: &Reading, calibration: &Calibration) -> String {
     let Reliability { coverage, coverage_adaptive, width, width_adaptive, .. } = calibration.test;
     let Reliability { samples, confidence, right, brier, calibration_error, .. } = calibration.test;
     let percent = calibration.level * 100.0;
     let mut text = format!(
-        "calibrated on {} samples, measured on the test part's {samples}:\n\
+        "calibrated on {} samples, measured on {samples} of {}:\n\
          {percent} % interval   split: covers {coverage:.4}, mean width {width:.4e}; adaptive: covers \
          {coverage_adaptive:.4}, mean width {width_adaptive:.4e}\n\
          confidence      that {}\n                mean {confidence:.4}, right {right:.4}, Brier score {brier:.4}, \
          calibration error {calibration_error:.4}\nconfidence -> right:",
         calibration.samples,
+        calibration.source.as_ref().map_or("the test part".into(), bars_of),
         reading.confidence_of(),
     );
     for ReliabilityBin { confidence, right, .. } in &calibration.test.bins {

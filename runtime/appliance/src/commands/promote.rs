@@ -278,7 +278,10 @@ fn print(report: &PairReport) {
     );
     println!("{:<12}{:>12}{:>12}{:>26}{:>14}", "", "RMSE", "QLIKE", "gain over naive", "p vs model");
     for row in &table.rows {
-        let gain = if table.loss == Loss::Qlike { row.gain_qlike } else { row.skill };
+        let gain = match table.loss {
+            Loss::Squared | Loss::Absolute => row.skill,
+            Loss::Qlike | Loss::Log | Loss::Crps => table.gain_of(row),
+        };
         let gain = gain.map_or("–".into(), |gain| {
             format!("{:.1} % [{:.1}, {:.1}]", 100.0 * gain.value, 100.0 * gain.low, 100.0 * gain.high)
         });

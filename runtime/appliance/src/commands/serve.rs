@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::config::{DurabilityMode, Settings};
 use crate::deployment::Deployment;
 use crate::events::Events;
+use crate::explain::{self, ExplainThread};
 use crate::inference::Inference;
 use crate::load::{self, Parts};
 use crate::manage::manager::{Manager, Means};
@@ -39,12 +40,16 @@ pub fn run(settings: Settings, origin: Vec<String>) -> Result<(), String> {
     if deployments.is_empty() {
         tracing::warn!("no deployments are configured: every bar will be refused");
     }
+    deployments.iter().for_each(Deployment::warn_of_what_it_lacks);
+    let names: Vec<_> =
+        deployments.iter().map(|d| (d.about.model.clone(), d.features.spec().names.clone())).collect();
     let for_predict = load::deployments(&parts, &settings, 0)?;
     let inference = Arc::new(Inference::new(parts.clone(), &settings));
 
     let memory = shared_memory::create(&settings)?;
     let visible = Visible::new(settings.raw.serving.clock, settings.raw.serving.predictions_in_memory);
     let visible = Arc::new(visible.with_memory(memory.clone()));
+    names.iter().for_each(|(model, names)| visible.explanations.name_columns(model, names));
     let metrics = Arc::new(Metrics::default());
     let mut pipeline = open(&settings, deployments, visible.clone(), metrics.clone())?;
     let report = recover::restart(&mut pipeline, &|name, digest| parts.about(name, digest))?;
@@ -59,6 +64,11 @@ pub fn run(settings: Settings, origin: Vec<String>) -> Result<(), String> {
     );
 
     let (bars, receiver) = bar_queue(settings.raw.server.limits.queue_bars_max);
+    let explain = explain::start(&settings, bars.clone(), visible.clone(), metrics.clone())?;
+    let explainer = explain.map(|(ours, thread)| {
+        pipeline.explaining = Some(ours);
+        thread
+    });
     let (predict, predict_jobs) = sync_channel(PREDICT_QUEUE);
     let predict = PredictQueue { sender: predict };
     let follows = settings.raw.models.check_ms > 0;
@@ -117,6 +127,7 @@ pub fn run(settings: Settings, origin: Vec<String>) -> Result<(), String> {
         .map_err(|e| format!("the HTTP side can't start: {e}"))?;
     let served = runtime.block_on(serve(shared, acceptor, ended, started));
     drop(runtime);
+    explainer.map_or(Ok(()), ExplainThread::stop)?;
     stop_manager.store(true, Ordering::Release);
     table.look();
     // Dropping the last sender ends both threads, after what is queued.
@@ -182,6 +193,7 @@ pub fn open(
         visible,
         metrics,
         unprepared: Default::default(),
+        explaining: None,
         visible_at: None,
         options: PipelineOptions {
             durability: raw.store.durability,

@@ -151,17 +151,22 @@ pub(super) fn recipe(
     Ok((recipe, built, features))
 }
 
-fn output_of(args: &Train, label: LabelKind) -> OutputRecipe {
+/// What is asked for, or what is usual for the label.
+pub(super) fn output_kind(asked: Option<cli::OutputKind>, label: LabelKind, levels: &[f64]) -> Output {
     let usual = match label {
         LabelKind::Direction => cli::OutputKind::Probabilities,
         LabelKind::LogReturn | LabelKind::RealisedVolatility => cli::OutputKind::Point,
     };
+    match asked.unwrap_or(usual) {
+        cli::OutputKind::Point => Output::Point,
+        cli::OutputKind::Quantiles => Output::Quantiles { levels: levels.to_vec() },
+        cli::OutputKind::Probabilities => Output::Probabilities,
+    }
+}
+
+fn output_of(args: &Train, label: LabelKind) -> OutputRecipe {
     OutputRecipe {
-        kind: match args.output.unwrap_or(usual) {
-            cli::OutputKind::Point => Output::Point,
-            cli::OutputKind::Quantiles => Output::Quantiles { levels: args.quantiles.clone() },
-            cli::OutputKind::Probabilities => Output::Probabilities,
-        },
+        kind: output_kind(args.output, label, &args.quantiles),
         interval_level: args.interval_level,
         factor: args.confidence_factor,
         calibration: match args.calibration_share {

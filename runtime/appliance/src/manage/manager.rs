@@ -269,6 +269,7 @@ impl Manager {
         let seat = Seat::clone(seat);
         let places = settings.raw.serving.sliding_streams_max;
         let deployment = parts.serve(settings, &folder, seat.clone(), places)?;
+        deployment.warn_of_what_it_lacks();
         let mut twin = parts.serve(settings, &folder, seat, 0)?;
         let line = ModelLine::of(&twin);
         if let Some(running) = running.as_ref().filter(|r| r.line.label != line.label) {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::ops::Range;
 
 use learn::assess::report::Assessment;
+use learn::assess::table::Row;
 use learn::metrics::Loss;
 use learn::metrics::distribution::CENTRAL;
 use market::Timestamp;
@@ -19,7 +20,7 @@ const BLUE: RGBColor = RGBColor(0, 90, 181);
 const RED: RGBColor = RGBColor(220, 50, 32);
 const DARK: RGBColor = RGBColor(30, 34, 40);
 const GREY: RGBColor = RGBColor(150, 155, 162);
-const COLOURS: [RGBColor; 8] = [
+const COLOURS: [RGBColor; 9] = [
     BLUE,
     RED,
     RGBColor(0, 140, 90),
@@ -28,6 +29,7 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(90, 90, 90),
     RGBColor(0, 160, 190),
     RGBColor(190, 80, 130),
+    RGBColor(120, 130, 20),
 ];
 /// Features that are drawn.
 const FEATURES_MAX: usize = 15;
@@ -85,7 +87,7 @@ fn unit(found: &Assessment) -> &'static str {
     match found.label {
         registry::LabelKind::LogReturn => "log return (%)",
         registry::LabelKind::RealisedVolatility => "volatility of the horizon (%)",
-        registry::LabelKind::Direction => "direction (−100 down, 100 up)",
+        registry::LabelKind::Direction => "probability of up (%); what came: 0 or 100",
     }
 }
 
@@ -139,14 +141,26 @@ fn moment(seconds: f64, span: f64) -> String {
     }
 }
 
-/// Coverage of the central intervals.
+/// What is to lie on the diagonal: coverage of the central intervals, or of probabilities the share that came.
 pub fn calibration(found: &Assessment) -> Result<String, Box<dyn std::error::Error>> {
     let shown = |name: &str| name == "model" || name == "naive" || name == found.table.best_baseline;
-    let rows: Vec<_> =
-        found.table.rows.iter().filter(|row| shown(&row.name) && row.distribution.is_some()).collect();
+    let percents = |pairs: &mut dyn Iterator<Item = (f64, f64)>| -> Vec<(f64, f64)> {
+        pairs.map(|(x, y)| (100.0 * x, 100.0 * y)).collect()
+    };
+    let points = |row: &Row| match (&row.calibration, &row.distribution) {
+        (Some(c), _) => Some(percents(&mut c.bins.iter().map(|(p, came, _)| (*p, *came)))),
+        (None, Some(d)) => Some(percents(&mut CENTRAL.into_iter().zip(d.coverage.iter().copied()))),
+        (None, None) => None,
+    };
+    let shown = found.table.rows.iter().filter(|row| shown(&row.name));
+    let rows: Vec<_> = shown.filter_map(|row| Some((row.name.as_str(), points(row)?))).collect();
     if rows.is_empty() {
         return Ok(String::new());
     }
+    let [across, up] = match found.table.loss {
+        Loss::Log => ["probability of up (%)", "went up (%)"],
+        _ => ["central interval (%)", "labels inside (%)"],
+    };
     svg((520, 420), |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(10)
@@ -155,23 +169,17 @@ pub fn calibration(found: &Assessment) -> Result<String, Box<dyn std::error::Err
             .build_cartesian_2d(0.0..100.0, 0.0..100.0)?;
         chart
             .configure_mesh()
-            .x_desc("central interval (%)")
-            .y_desc("labels inside (%)")
+            .x_desc(across)
+            .y_desc(up)
             .x_label_formatter(&|x| format!("{x:.0}"))
             .y_label_formatter(&|y| format!("{y:.0}"))
             .label_style(("sans-serif", 13))
             .light_line_style(WHITE)
             .draw()?;
         chart.draw_series(LineSeries::new([(0.0, 0.0), (100.0, 100.0)], GREY.stroke_width(1)))?;
-        for (row, colour) in rows.iter().zip(COLOURS) {
-            let coverage = row.distribution.as_ref().map(|d| d.coverage.as_slice()).unwrap_or_default();
-            let points: Vec<(f64, f64)> = CENTRAL
-                .iter()
-                .zip(coverage)
-                .map(|(nominal, found)| (100.0 * nominal, 100.0 * found))
-                .collect();
+        for ((name, points), colour) in rows.iter().zip(COLOURS) {
             chart.draw_series(points.iter().map(|p| Circle::new(*p, 3, colour.filled())))?;
-            line!(chart, points, colour.stroke_width(2), row.name.as_str());
+            line!(chart, points.clone(), colour.stroke_width(2), *name);
         }
         legend!(chart, SeriesLabelPosition::UpperLeft);
         Ok(())
@@ -258,14 +266,8 @@ pub fn curves(found: &Assessment) -> Result<String, Box<dyn std::error::Error>> 
 
 /// Gains over naive with their intervals, one forecaster a line.
 pub fn gains(found: &Assessment) -> String {
-    let rows: Vec<_> = found
-        .table
-        .rows
-        .iter()
-        .filter_map(|row| {
-            Some((row, if found.table.loss == Loss::Qlike { row.gain_qlike } else { row.gain_mase }?))
-        })
-        .collect();
+    let rows: Vec<_> =
+        found.table.rows.iter().filter_map(|row| found.table.gain_of(row).map(|gain| (row, gain))).collect();
     if rows.is_empty() {
         return String::new();
     }
@@ -297,7 +299,7 @@ pub fn gains(found: &Assessment) -> String {
             100.0 * gain
         );
     }
-    let loss = if found.table.loss == Loss::Qlike { "QLIKE" } else { "MASE" };
+    let loss = found.table.gain_unit();
     let _ = write!(
         out,
         "<text x=\"{}\" y=\"{}\" fill=\"#444\">gain over naive in {loss} (%)</text>",

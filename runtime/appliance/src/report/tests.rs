@@ -4,7 +4,7 @@ use learn::assess::Settings;
 use learn::assess::gate::{Criterion, GateVerdict};
 use learn::assess::importance::Importance;
 use learn::assess::report::{Curve, Example, FoldNote};
-use learn::assess::table::Table;
+use learn::assess::table::{Calibration, Table};
 use learn::metrics::distribution::DistributionScores;
 use learn::probes::Probe;
 use learn::walk_forward::WalkForward;
@@ -20,6 +20,10 @@ fn row(name: &str, gain: Option<Interval>) -> Row {
         mae: Spread { mean: 0.01, std: 0.0 },
         mase: Spread { mean: 0.9, std: 0.0 },
         qlike: None,
+        compared: None,
+        gain_compared: None,
+        brier: None,
+        calibration: None,
         skill: gain,
         gain_mase: gain,
         gain_qlike: None,
@@ -72,6 +76,7 @@ fn found() -> Assessment {
         columns: 2,
         window: 8,
         label: registry::LabelKind::LogReturn,
+        output: registry::Output::Point,
         horizon_bars: 1,
         timeframe: "1h".into(),
         symbols: vec!["A<B".into()],
@@ -146,4 +151,24 @@ fn an_evaluation_with_little_in_it_is_still_a_report() {
     found.gain = None;
     let html = html(&found).unwrap();
     assert!(html.contains("They were skipped") && html.contains("not defined"));
+}
+
+/// Of a direction: log loss and Brier score in the table, and the plot of probabilities.
+#[test]
+fn probabilities_have_a_table_and_a_plot_of_their_own() {
+    let mut found = found();
+    (found.label, found.output) = (registry::LabelKind::Direction, registry::Output::Probabilities);
+    found.table.loss = Loss::Log;
+    for row in &mut found.table.rows {
+        row.distribution = None;
+        row.compared = Some(Spread { mean: 0.6789, std: 0.0 });
+        row.brier = Some(Spread { mean: 0.2468, std: 0.0 });
+        row.gain_compared = row.gain_mase;
+        row.calibration = Some(Calibration { error: 0.0123, bins: vec![(0.4, 0.41, 5), (0.6, 0.58, 5)] });
+    }
+    let html = html(&found).unwrap();
+    for part in ["log loss", "0.6789", "0.2468", "0.0123", "went up (%)", "gain over naive in log loss"] {
+        assert!(html.contains(part), "{part}");
+    }
+    assert!(!html.contains("labels inside") && !html.contains("MASE"), "{html}");
 }

@@ -39,6 +39,7 @@ fn terms() -> Arc<Terms> {
         step: 0.01,
         floor: 0.0,
         factor: None,
+        source: None,
         confidence: Confidence { intercept: 0.1, slope: 0.5 },
         test,
     };

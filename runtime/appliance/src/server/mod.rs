@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `POST /v1/bars` | ingest | bars in |
 //! | `GET /v1/predictions/{symbol}`, `GET /v1/predictions` | poll | the newest, or all since a `seq` |
+//! | `GET /v1/explanations` | poll | what made some of the predictions: see [`explanations`] |
 //! | `POST /v1/predict` | predict | raw bars through a model |
 //! | `GET /v1/deployments` | models | the deployment table as it stands now |
 //! | `GET /v1/events` | models | what was done with models and why |
@@ -14,6 +15,7 @@
 //! | `GET /`, `GET /openapi.json` | status | the status page, the API's description |
 
 mod connections;
+mod explanations;
 mod guard;
 pub mod models;
 mod page;

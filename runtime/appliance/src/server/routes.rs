@@ -56,6 +56,7 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
     let (route, enabled, method, right) = match path {
         "/v1/bars" => ("bars", on.ingest, Method::POST, Right::Ingest),
         "/v1/deployments" => ("deployments", on.models, Method::GET, Right::Poll),
+        "/v1/explanations" => ("explanations", on.poll, Method::GET, Right::Poll),
         "/v1/outcomes" => ("outcomes", on.poll, Method::GET, Right::Poll),
         "/v1/predict" => ("predict", on.predict, Method::POST, Right::Poll),
         "/v1/predictions" => ("predictions", on.poll, Method::GET, Right::Poll),
@@ -99,6 +100,7 @@ async fn dispatch(shared: &Shared, via: Via, request: Request<Body>) -> (&'stati
         "bars" => bars(shared, request).await,
         "predict" => predict(shared, request).await,
         "predictions" => predictions(shared, &request).await,
+        "explanations" => super::explanations::answer(shared, request.uri().query()),
         "outcomes" => outcomes(shared, &request),
         "deployments" => reply(StatusCode::OK, JSON, shared.table.to_json()),
         POLL => prediction(shared, &request).await,

@@ -42,7 +42,8 @@ pub(super) fn importance(
             let label = data.dataset.samples[i].label;
             match terms.loss() {
                 Loss::Qlike => Loss::Qlike.of(label.max(floor), f.max(floor)),
-                loss => loss.of(label, *f),
+                // Of distributions the median is asked about.
+                Loss::Squared | Loss::Absolute | Loss::Log | Loss::Crps => terms.loss().of(label, *f),
             }
         };
         Ok(all.iter().zip(&forecasts).map(one).sum::<f64>() / all.len().max(1) as f64)

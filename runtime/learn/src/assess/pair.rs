@@ -16,10 +16,10 @@ use std::fmt;
 
 use graph::{Executor, Graph};
 use market::{Bar, Features, Timestamp};
-use registry::{Loss, Manifest};
+use registry::Manifest;
 use serde::{Deserialize, Serialize};
 
-use super::fold::{FoldData, FoldForecasts, Forecaster, MODEL, Samples, simple};
+use super::fold::{FoldData, FoldForecasts, Forecaster, MODEL, Samples, as_probabilities, simple};
 use super::gate::{Evidence, GateRules, GateVerdict, Limited, gate};
 use super::panel::Panel;
 use super::table::{Table, Terms, table};
@@ -29,6 +29,7 @@ use crate::calibrate::outcomes;
 use crate::dataset::{Dataset, bars_digest};
 use crate::label::LabelRecipe;
 use crate::normalise::Normaliser;
+use crate::output;
 use crate::probes::{Probe, future};
 use crate::reading::Reading;
 use crate::recipe::{TrainingRecipe, manifest_time};
@@ -123,6 +124,9 @@ pub fn judge(
         comparable(challenger, champion.manifest)?;
     }
     let (mut recipe, from) = recipe_of(pair, settings, bars)?;
+    if recipe.label.dead_band.is_some() {
+        return Err(PairError::Assess(AssessError::DeadBand));
+    }
     let walk = WalkForward { stride_bars: recipe.label.horizon_bars, ..WalkForward::default() };
     let samples = samples_of(&recipe, &walk, bars, features)?;
     let mut data = FoldData::of(&samples, 0, &recipe);
@@ -139,8 +143,8 @@ pub fn judge(
     data.split.test.retain(known);
     data.split.validation.retain(known);
     let mut all = simple(&samples, &data, true).map_err(PairError::Assess)?;
-    // DLinear is trained by squared errors whatever the challenger is trained by.
-    recipe.training.loss = Loss::MeanSquared;
+    // DLinear is trained by the usual loss of the output whatever the challenger is trained by.
+    recipe.training.loss = output::default_loss(&recipe.output.kind);
     let subject = Subject {
         recipe: &recipe,
         walk: &walk,
@@ -221,6 +225,7 @@ fn samples_of(
     let built = Dataset::build(bars, features, recipe.window as usize, &recipe.label);
     let mut dataset = built.map_err(AssessError::Dataset)?;
     walk.thin(&mut dataset.samples, dataset.timeframe);
+    as_probabilities(&mut dataset, &recipe.label);
     let split = recipe.split.split(&dataset.samples, dataset.timeframe).map_err(PairError::Split)?;
     Ok(Samples {
         splits: vec![split],
@@ -234,7 +239,7 @@ fn samples_of(
 
 /// A registered model's values of the validation and the judged samples, by their place.
 struct Said {
-    values: HashMap<usize, f64>,
+    values: HashMap<usize, Vec<f64>>,
 }
 
 impl Said {
@@ -250,8 +255,10 @@ impl Said {
     }
 
     fn forecasts(&self, name: &str, data: &FoldData) -> FoldForecasts {
-        let judged = data.judged().iter().filter_map(|i| self.values.get(i).copied()).collect();
-        data.forecasts(name, None, String::new(), judged)
+        let rows: Vec<Vec<f64>> = data.judged().iter().filter_map(|i| self.values.get(i).cloned()).collect();
+        let judged = rows.iter().map(|row| data.main(row)).collect();
+        let quantiles = data.points_of(&rows[data.split.validation.len().min(rows.len())..]);
+        FoldForecasts { quantiles, ..data.forecasts(name, None, String::new(), judged) }
     }
 }
 
@@ -262,7 +269,7 @@ fn values_of(
     asked: &[usize],
     bars: &[&[Bar]],
     features: &mut dyn Features,
-) -> Result<HashMap<usize, f64>, PairError> {
+) -> Result<HashMap<usize, Vec<f64>>, PairError> {
     let Contestant { manifest, graph, executor } = *model;
     let label = LabelRecipe::from_manifest(&manifest.label);
     let built = Dataset::build(bars, features, manifest.input.window as usize, &label);
@@ -280,8 +287,8 @@ fn values_of(
     let reading = Reading::from_manifest(manifest);
     let indices: Vec<usize> = found.iter().map(|(_, own)| *own).collect();
     let said = outcomes(&reading, &own, &indices, graph, executor).map_err(AssessError::Predict)?;
-    let value = |outcome: &crate::calibrate::Outcome| f64::from(reading.value(&outcome.values));
-    Ok(found.iter().zip(&said).map(|((i, _), outcome)| (*i, value(outcome))).collect())
+    let row = |outcome: &crate::calibrate::Outcome| outcome.values.iter().map(|&x| f64::from(x)).collect();
+    Ok(found.iter().zip(&said).map(|((i, _), outcome)| (*i, row(outcome))).collect())
 }
 
 /// Whether features or forecasts depend on bars behind them: all bars after a third of the judged part are changed.
@@ -310,8 +317,8 @@ fn future_probe(
     let before = values_of(challenger, samples, asked, bars, features)?;
     let after = values_of(challenger, samples, asked, &changed, features)?;
     // A label beyond the cut may be gone with a changed gap; what is there must be the same.
-    let same =
-        |(i, value): (&usize, &f64)| after.get(i).is_none_or(|other| other.to_bits() == value.to_bits());
+    let bits = |row: &[f64]| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let same = |(i, row): (&usize, &Vec<f64>)| after.get(i).is_none_or(|other| bits(other) == bits(row));
     let passed = before.iter().all(same);
     let says = match passed {
         true => format!(

@@ -74,6 +74,11 @@ impl Panel {
             column.forecasts.extend(&forecasts.forecasts);
             column.residuals.push(forecasts.points.clone());
             column.floored += forecasts.floored;
+            match (&forecasts.quantiles, &mut column.quantiles) {
+                (Some(points), Some(held)) => held.extend(points),
+                (Some(points), None) if fold == 0 => column.quantiles = Some(points.clone()),
+                _ => {}
+            }
         }
         let count = self.labels.len();
         self.columns.retain(|column| column.forecasts.len() == count);

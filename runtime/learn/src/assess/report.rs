@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use market::Timestamp;
-use registry::{Interval, LabelKind};
+use registry::{Interval, LabelKind, Output};
 use serde::{Deserialize, Serialize};
 
 use super::fold::{FoldData, FoldForecasts, MODEL, NAIVE, Samples};
@@ -33,6 +33,9 @@ pub struct Assessment {
     pub columns: u64,
     pub window: u32,
     pub label: LabelKind,
+    /// Absent in older ones: a point.
+    #[serde(default)]
+    pub output: Output,
     pub horizon_bars: u32,
     pub timeframe: String,
     pub symbols: Vec<String>,
@@ -48,7 +51,7 @@ pub struct Assessment {
     /// Nominal coverage of the intervals.
     pub confidence: f64,
     pub table: Table,
-    /// Over naive: in MASE, and in QLIKE for volatility.
+    /// Over naive, in [`Table::gain_unit`].
     pub gain: Option<Interval>,
     /// Whether it reaches 15 %.
     pub reaches: Reach,
@@ -169,6 +172,7 @@ pub(super) fn assessment(
         columns: samples.dataset.columns as u64,
         window: recipe.window,
         label: recipe.label.kind,
+        output: recipe.output.kind.clone(),
         horizon_bars: recipe.label.horizon_bars,
         timeframe: recipe.data.timeframe.to_string(),
         symbols: recipe.data.symbols.iter().map(|s| s.to_string()).collect(),
@@ -182,7 +186,7 @@ pub(super) fn assessment(
         confidence: recipe.bootstrap.confidence,
         gain: table.gain(),
         reaches: reach(table.gain()),
-        examples: examples(samples, &run),
+        examples: examples(samples, &run, recipe.output.kind == Output::Probabilities),
         table,
         probes,
         verdict,
@@ -192,7 +196,7 @@ pub(super) fn assessment(
 }
 
 /// The newest samples of the first symbol.
-fn examples(samples: &Samples, run: &Run) -> Vec<Example> {
+fn examples(samples: &Samples, run: &Run, is_probability: bool) -> Vec<Example> {
     let panel = &run.panel;
     let (Some(model), Some(naive)) = (panel.of(MODEL).next(), panel.of(NAIVE).next()) else {
         return Vec::new();
@@ -206,9 +210,9 @@ fn examples(samples: &Samples, run: &Run) -> Vec<Example> {
         label: panel.labels[i],
         model: model.forecasts[i],
         naive: naive.forecasts[i],
-        // Points 4 and 94 of 99 stand at 4.5 % and 95.5 %.
-        low: panel.point(model, i, 4),
-        high: panel.point(model, i, 94),
+        // Points 4 and 94 of 99 stand at 4.5 % and 95.5 %. A probability has no distribution around it.
+        low: if is_probability { model.forecasts[i] } else { panel.point(model, i, 4) },
+        high: if is_probability { model.forecasts[i] } else { panel.point(model, i, 94) },
     };
     places.into_iter().map(example).collect()
 }
@@ -242,7 +246,10 @@ impl fmt::Display for Assessment {
             self.columns,
             self.settings.seeds.len()
         )?;
-        self.write_table(f)?;
+        match t.loss {
+            Loss::Log => self.write_probabilities(f)?,
+            Loss::Squared | Loss::Absolute | Loss::Qlike | Loss::Crps => self.write_table(f)?,
+        }
         self.write_gain(f)?;
         self.write_trading(f)?;
         for probe in &self.probes {
@@ -260,7 +267,11 @@ impl fmt::Display for Assessment {
 impl Assessment {
     fn write_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let t = &self.table;
-        let compared = if t.loss == Loss::Qlike { "gain QLIKE" } else { "skill" };
+        let compared = match t.loss {
+            Loss::Qlike => "gain QLIKE",
+            Loss::Crps => "gain CRPS",
+            Loss::Squared | Loss::Absolute | Loss::Log => "skill",
+        };
         writeln!(
             f,
             "{:<9}{:>18}{:>17}{:>17}{:>24}{:>24}{:>15}{:>15}{:>11}{:>9}{:>12}",
@@ -277,7 +288,10 @@ impl Assessment {
             "p vs model"
         )?;
         for row in &t.rows {
-            let gain = if t.loss == Loss::Qlike { row.gain_qlike } else { row.skill };
+            let gain = match t.loss {
+                Loss::Qlike | Loss::Crps => t.gain_of(row),
+                Loss::Squared | Loss::Absolute | Loss::Log => row.skill,
+            };
             writeln!(
                 f,
                 "{:<9}{:>18}{:>17}{:>17}{:>24}{:>24}{:>15}{:>15}{:>11}{:>9}{:>12}",
@@ -329,8 +343,69 @@ impl Assessment {
         writeln!(f)
     }
 
+    /// Forecasters by the probabilities of up that they give.
+    fn write_probabilities(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = &self.table;
+        writeln!(
+            f,
+            "{:<9}{:>17}{:>24}{:>17}{:>24}{:>24}{:>13}{:>15}{:>12}",
+            "",
+            "log loss",
+            "gain log loss",
+            "Brier",
+            "gain Brier",
+            "right",
+            "calibration",
+            "IC (ICIR)",
+            "p vs model"
+        )?;
+        for row in &t.rows {
+            let number = |s: Option<Spread>| s.map_or("–".into(), |s| spread(&s, row.seeds, 4, false));
+            writeln!(
+                f,
+                "{:<9}{:>17}{:>24}{:>17}{:>24}{:>24}{:>13}{:>15}{:>12}",
+                row.name,
+                number(row.compared),
+                shown(row.gain_compared),
+                number(row.brier),
+                shown(row.skill),
+                shown(row.direction),
+                row.calibration.as_ref().map_or("–".into(), |c| format!("{:.4}", c.error)),
+                coefficient(row.ic),
+                row.model_against.map_or("–".into(), |test| format!("{:.1e}", test.p_value))
+            )?;
+        }
+        writeln!(
+            f,
+            "mean ± std over seeds; naive: how often it went up in the training part; gains over it with {} % intervals",
+            100.0 * self.confidence
+        )?;
+        writeln!(
+            f,
+            "(moving-block bootstrap, blocks of {} times); calibration: mean distance of probability and share that came;",
+            t.block_steps
+        )?;
+        writeln!(f, "p: Diebold–Mariano, one-sided, that the model is no better ({})", t.loss.name())?;
+        if let Some(model) = t.model() {
+            let p = model.direction_test.map_or("–".into(), |test| format!("{:.2e}", test.p_value));
+            writeln!(
+                f,
+                "always the commoner direction is right in {:.2} %, p = {p}",
+                100.0 * t.majority_rate
+            )?;
+            if let Some(calibration) = &model.calibration {
+                write!(f, "P(up) -> share up:")?;
+                for (p, came, _) in &calibration.bins {
+                    write!(f, "  {p:.3} -> {came:.3}")?;
+                }
+                writeln!(f)?;
+            }
+        }
+        writeln!(f)
+    }
+
     fn write_gain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = if self.table.loss == Loss::Qlike { "QLIKE" } else { "MASE" };
+        let unit = self.table.gain_unit();
         let says = match self.reaches {
             Reach::Yes => "reaches 15 % with its whole interval",
             Reach::Perhaps => "reaches 15 %, but its interval doesn't",

@@ -2,11 +2,12 @@
 //!
 //! A model of several seeds is judged as one that is picked blindly: losses are averaged over seeds, not forecasts
 //! (which would judge an ensemble). Intervals are of the moving-block bootstrap, in which all samples of one time go
-//! together. Losses of volatilities are QLIKE where forecasters are compared, of returns squared errors.
+//! together. Where forecasters are compared, losses of volatilities are QLIKE, of returns squared errors, of distributions
+//! the CRPS, and of probabilities of up the log loss (their squared errors are the Brier score).
 
 use std::ops::Range;
 
-use registry::{Interval, LabelKind};
+use registry::{Interval, LabelKind, Output};
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
@@ -16,13 +17,16 @@ use super::panel::{Column, Panel};
 use crate::bootstrap::{BootstrapSettings, Resampled, block_steps};
 use crate::evaluate::{BLOCKS_MIN, EvaluateError, STEPS_MIN, side, steps_of};
 use crate::metrics::Loss;
-use crate::metrics::distribution::{DistributionScores, Gathered, POINTS};
+use crate::metrics::distribution::{DistributionScores, Gathered, POINTS, crps};
 use crate::metrics::information::{Information, information, mean_and_std, periods};
 use crate::metrics::sharpe::{Call, Trading, trade};
 use crate::metrics::significance::{DieboldMariano, diebold_mariano};
 use crate::probes::Probe;
 use crate::recipe::TrainingRecipe;
 use crate::walk_forward::WalkForward;
+
+/// Bins of probabilities.
+const BINS: usize = 10;
 
 /// The gain over naive that is asked about.
 pub const GAIN_WANTED: f64 = 0.15;
@@ -31,6 +35,7 @@ pub const GAIN_WANTED: f64 = 0.15;
 #[derive(Clone, Debug)]
 pub struct Terms {
     pub kind: LabelKind,
+    pub output: Output,
     pub horizon_bars: u32,
     /// Steps of samples that a label reaches over.
     pub horizon_steps: usize,
@@ -46,6 +51,7 @@ impl Terms {
         let horizon = recipe.label.horizon_bars;
         Terms {
             kind: recipe.label.kind,
+            output: recipe.output.kind.clone(),
             horizon_bars: horizon,
             horizon_steps: horizon.div_ceil(walk.stride_bars.max(1)) as usize,
             hold_ns: recipe.data.timeframe.nanos().saturating_mul(i64::from(horizon)),
@@ -58,9 +64,11 @@ impl Terms {
 
     /// What forecasters are compared by.
     pub fn loss(&self) -> Loss {
-        match self.kind {
-            LabelKind::RealisedVolatility => Loss::Qlike,
-            _ => Loss::Squared,
+        match (&self.output, self.kind) {
+            (Output::Quantiles { .. }, _) => Loss::Crps,
+            (Output::Probabilities, _) | (_, LabelKind::Direction) => Loss::Log,
+            (Output::Point, LabelKind::RealisedVolatility) => Loss::Qlike,
+            (Output::Point, LabelKind::LogReturn) => Loss::Squared,
         }
     }
 }
@@ -86,7 +94,19 @@ pub struct Row {
     pub mase: Spread,
     /// Of volatilities.
     pub qlike: Option<Spread>,
-    /// 1 − MSE / MSE of the naive forecast.
+    /// The compared loss, where it is none of the above: the log loss of probabilities, the CRPS of distributions.
+    #[serde(default)]
+    pub compared: Option<Spread>,
+    /// 1 − that / that of the naive forecast.
+    #[serde(default)]
+    pub gain_compared: Option<Interval>,
+    /// Of probabilities: the mean of (probability − label)².
+    #[serde(default)]
+    pub brier: Option<Spread>,
+    /// Of probabilities: how often what was given each probability came.
+    #[serde(default)]
+    pub calibration: Option<Calibration>,
+    /// 1 − MSE / MSE of the naive forecast; of probabilities the Brier skill score.
     pub skill: Option<Interval>,
     /// 1 − MASE / MASE of the naive forecast.
     pub gain_mase: Option<Interval>,
@@ -109,6 +129,16 @@ pub struct Row {
     pub seed_losses: Vec<f64>,
     /// Forecasts of volatility that were raised to the least label of the training part.
     pub floored: u64,
+}
+
+/// Probabilities and what came of them, over all seeds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calibration {
+    /// The mean of |probability − share that came| over the bins, by their samples.
+    pub error: f64,
+    /// Of equal counts, by rising probability: its mean, the share that came, samples.
+    pub bins: Vec<(f64, f64, u64)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -136,17 +166,39 @@ impl Table {
         self.row(MODEL)
     }
 
-    /// The gain that is asked about, in QLIKE for volatility and in MASE else.
+    /// The gain that is asked about: in QLIKE for volatility, in MASE for returns, in the compared loss for probabilities
+    /// and distributions.
     pub fn gain(&self) -> Option<Interval> {
-        let model = self.model()?;
-        if self.loss == Loss::Qlike { model.gain_qlike } else { model.gain_mase }
+        self.model().and_then(|row| self.gain_of(row))
+    }
+
+    /// The same of any forecaster.
+    pub fn gain_of(&self, row: &Row) -> Option<Interval> {
+        match self.loss {
+            Loss::Qlike => row.gain_qlike,
+            Loss::Log | Loss::Crps => row.gain_compared,
+            Loss::Squared | Loss::Absolute => row.gain_mase,
+        }
+    }
+
+    /// What that gain is in.
+    pub fn gain_unit(&self) -> &'static str {
+        match self.loss {
+            Loss::Qlike => "QLIKE",
+            Loss::Log => "log loss",
+            Loss::Crps => "CRPS",
+            Loss::Squared | Loss::Absolute => "MASE",
+        }
     }
 
     /// What the verdict rests on.
     pub fn evidence(&self, trials: u32, probes: &[Probe]) -> Evidence {
         let model = self.model();
         Evidence {
-            gain: model.and_then(|row| if self.loss == Loss::Qlike { row.gain_qlike } else { row.skill }),
+            gain: model.and_then(|row| match self.loss {
+                Loss::Squared | Loss::Absolute => row.skill,
+                Loss::Qlike | Loss::Log | Loss::Crps => self.gain_of(row),
+            }),
             naive: self.versus(NAIVE),
             best: self.versus(&self.best_baseline),
             trials,
@@ -178,8 +230,9 @@ pub fn table(panel: &Panel, terms: &Terms) -> Result<Table, EvaluateError> {
         return Err(EvaluateError::TooFew { steps: steps.len(), needed });
     }
     check(panel)?;
-    let maker =
-        Maker { panel, terms, steps: &steps, block, naive: naive_of(panel), majority: majority(panel) };
+    let middle = middle_of(panel, terms);
+    let majority = majority(panel, &middle);
+    let maker = Maker { panel, terms, steps: &steps, block, middle, majority };
     let mut rows: Vec<Row> = panel.names().into_iter().map(|name| maker.row(name)).collect();
     let loss = terms.loss();
     let model_losses = maker.losses(MODEL, loss);
@@ -223,14 +276,17 @@ fn check(panel: &Panel) -> Result<(), EvaluateError> {
     if panel.times.is_sorted() { Ok(()) } else { Err(EvaluateError::Order) }
 }
 
-fn naive_of(panel: &Panel) -> Vec<f64> {
+/// What lies above it is up, what lies below is down: the naive forecast, or a probability of one half.
+fn middle_of(panel: &Panel, terms: &Terms) -> Vec<f64> {
+    if terms.kind == LabelKind::Direction {
+        return vec![0.5; panel.labels.len()];
+    }
     panel.of(NAIVE).next().map_or_else(|| vec![0.0; panel.labels.len()], |column| column.forecasts.clone())
 }
 
 /// The commoner side of the labels, and its share.
-fn majority(panel: &Panel) -> (i8, f64) {
-    let naive = naive_of(panel);
-    let sides = || panel.labels.iter().zip(&naive).map(|(y, n)| side(*y, *n));
+fn majority(panel: &Panel, middle: &[f64]) -> (i8, f64) {
+    let sides = || panel.labels.iter().zip(middle).map(|(y, n)| side(*y, *n));
     let above = sides().filter(|&s| s > 0).count() as f64;
     let below = sides().filter(|&s| s < 0).count() as f64;
     let share = if above + below > 0.0 { above.max(below) / (above + below) } else { 0.5 };
@@ -242,7 +298,7 @@ struct Maker<'a> {
     terms: &'a Terms,
     steps: &'a [Range<usize>],
     block: usize,
-    naive: Vec<f64>,
+    middle: Vec<f64>,
     majority: (i8, f64),
 }
 
@@ -251,10 +307,17 @@ impl Maker<'_> {
     fn losses(&self, name: &str, loss: Loss) -> Vec<f64> {
         let columns: Vec<&Column> = self.panel.of(name).collect();
         let one = |i: usize| {
-            columns.iter().map(|c| self.loss(loss, i, c.forecasts[i])).sum::<f64>()
-                / columns.len().max(1) as f64
+            columns.iter().map(|c| self.loss_in(loss, i, c)).sum::<f64>() / columns.len().max(1) as f64
         };
         (0..self.panel.labels.len()).map(one).collect()
+    }
+
+    /// Of a column's forecast of a sample, or of the distribution around it.
+    fn loss_in(&self, loss: Loss, sample: usize, column: &Column) -> f64 {
+        if loss == Loss::Crps {
+            return crps(self.panel.labels[sample], |point| self.panel.point(column, sample, point));
+        }
+        self.loss(loss, sample, column.forecasts[sample])
     }
 
     fn loss(&self, loss: Loss, sample: usize, forecast: f64) -> f64 {
@@ -262,7 +325,9 @@ impl Maker<'_> {
         let floor = self.panel.scales[self.panel.folds[sample]].floor.unwrap_or(f64::MIN_POSITIVE);
         match loss {
             Loss::Qlike => loss.of(self.panel.labels[sample].max(floor), forecast.max(floor)),
-            Loss::Squared | Loss::Absolute => loss.of(self.panel.labels[sample], forecast),
+            Loss::Squared | Loss::Absolute | Loss::Log | Loss::Crps => {
+                loss.of(self.panel.labels[sample], forecast)
+            }
         }
     }
 
@@ -309,8 +374,16 @@ impl Maker<'_> {
             };
             columns.iter().map(one).collect()
         };
-        let seed_losses = each(&|i, f| self.loss(loss, i, f));
-        let roots: Vec<f64> = each(&|i, f| self.loss(Loss::Squared, i, f)).iter().map(|x| x.sqrt()).collect();
+        let seed_losses: Vec<f64> = columns
+            .iter()
+            .map(|c| {
+                let count = self.panel.labels.len();
+                (0..count).map(|i| self.loss_in(loss, i, c)).sum::<f64>() / count.max(1) as f64
+            })
+            .collect();
+        let squares = each(&|i, f| self.loss(Loss::Squared, i, f));
+        let is_compared = matches!(loss, Loss::Log | Loss::Crps);
+        let roots: Vec<f64> = squares.iter().map(|x| x.sqrt()).collect();
         let maes = each(&|i, f| self.loss(Loss::Absolute, i, f));
         let mases = each(&|i, f| {
             let scale = self.panel.scales[self.panel.folds[i]].naive_mae;
@@ -336,6 +409,10 @@ impl Maker<'_> {
             mae: spread(&maes),
             mase: spread(&mases),
             qlike: is_volatility.then(|| spread(&seed_losses)),
+            compared: is_compared.then(|| spread(&seed_losses)),
+            gain_compared: is_compared.then(|| against(&compared, naive_compared.clone())).flatten(),
+            brier: (loss == Loss::Log).then(|| spread(&squares)),
+            calibration: (loss == Loss::Log).then(|| self.calibration(&columns)),
             skill: against(&squared, self.losses(NAIVE, Loss::Squared)),
             gain_mase: against(&scaled, self.scaled(&self.losses(NAIVE, Loss::Absolute))),
             gain_qlike: is_volatility.then(|| against(&compared, naive_compared.clone())).flatten(),
@@ -357,9 +434,9 @@ impl Maker<'_> {
         if is_naive {
             return (None, None);
         }
-        let calls = |i: usize| side(self.panel.labels[i], self.naive[i]);
+        let calls = |i: usize| side(self.panel.labels[i], self.middle[i]);
         let hit = |i: usize| {
-            let one = |c: &&Column| f64::from(u8::from(side(c.forecasts[i], self.naive[i]) == calls(i)));
+            let one = |c: &&Column| f64::from(u8::from(side(c.forecasts[i], self.middle[i]) == calls(i)));
             columns.iter().map(one).sum::<f64>() / columns.len().max(1) as f64
         };
         let majority = |i: usize| f64::from(u8::from(calls(i) == self.majority.0));
@@ -395,7 +472,27 @@ impl Maker<'_> {
         Some(Information { mean: mean_of, std: std_of, ratio, periods })
     }
 
+    /// Equal counts of probabilities, and how often what they are of came.
+    fn calibration(&self, columns: &[&Column]) -> Calibration {
+        let pairs =
+            columns.iter().flat_map(|c| c.forecasts.iter().copied().zip(self.panel.labels.iter().copied()));
+        let mut pairs: Vec<(f64, f64)> = pairs.collect();
+        pairs.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let size = pairs.len().div_ceil(BINS).max(1);
+        let bin = |pairs: &[(f64, f64)]| {
+            let mean = |of: fn(&(f64, f64)) -> f64| pairs.iter().map(of).sum::<f64>() / pairs.len() as f64;
+            (mean(|p| p.0), mean(|p| p.1), pairs.len() as u64)
+        };
+        let bins: Vec<(f64, f64, u64)> = pairs.chunks(size).map(bin).collect();
+        let apart = bins.iter().map(|(p, came, count)| (p - came).abs() * *count as f64).sum::<f64>();
+        Calibration { error: apart / pairs.len().max(1) as f64, bins }
+    }
+
     fn distribution(&self, columns: &[&Column]) -> Option<DistributionScores> {
+        if self.terms.loss() == Loss::Log {
+            // Of two outcomes the probability is the distribution.
+            return None;
+        }
         let mut gathered = Gathered::default();
         for column in columns {
             let known = column.quantiles.is_some() || column.residuals.iter().all(|r| r.len() == POINTS);

@@ -12,6 +12,8 @@ use crate::progress::{BatchReport, Flow};
 use crate::testing::{Returns, autoregressive, bars_of, linear_model, recipe};
 use market::Timeframe;
 
+mod outputs;
+
 /// Reduced or full counts (`cargo xtask soak`).
 fn counts(reduced: u64, full: u64) -> u64 {
     if std::env::var("TEST_COUNTS").is_ok_and(|v| v == "full") { full } else { reduced }

@@ -9,8 +9,8 @@ use graph::{BuildError, Builder, Graph, Initial, Shape, Tensor, VerifyError};
 /// As in the paper's code.
 pub const KERNEL: usize = 25;
 
-/// `[B, window, columns]` → "prediction" `[B, 1]`.
-pub fn dlinear(window: usize, columns: usize) -> Result<Graph, DlinearError> {
+/// `[B, window, columns]` → "prediction" `[B, outputs]`.
+pub fn dlinear(window: usize, columns: usize, outputs: usize) -> Result<Graph, DlinearError> {
     let mut builder = Builder::new();
     let x = builder.input("features", Shape::batch(&[window, columns]))?;
     let averages = Tensor::new(vec![window, window], averages(window))
@@ -21,10 +21,10 @@ pub fn dlinear(window: usize, columns: usize) -> Result<Graph, DlinearError> {
     let trend = builder.matmul(by_column, averages, false, false)?;
     let rest = builder.sub(by_column, trend)?;
     let size = window * columns;
-    let mut sum = builder.state("bias", Shape::fixed(&[1]), Initial::Zeros, true)?;
+    let mut sum = builder.state("bias", Shape::fixed(&[outputs]), Initial::Zeros, true)?;
     for (name, part) in [("trend.w", trend), ("rest.w", rest)] {
         let flat = builder.reshape(part, Shape::batch(&[size]))?;
-        let w = builder.state(name, Shape::fixed(&[size, 1]), Initial::Glorot, true)?;
+        let w = builder.state(name, Shape::fixed(&[size, outputs]), Initial::Glorot, true)?;
         let y = builder.matmul(flat, w, false, false)?;
         sum = builder.add(y, sum)?;
     }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn run(window: usize, columns: usize, x: &[f32], trend: &[f32], rest: &[f32]) -> f32 {
-        let graph = dlinear(window, columns).unwrap();
+        let graph = dlinear(window, columns, 1).unwrap();
         let mut plan = Interpreter.prepare(&graph, &[1]).unwrap();
         let tensor = |dims: &[usize], data: &[f32]| Tensor::new(dims.to_vec(), data.to_vec()).unwrap();
         let size = window * columns;

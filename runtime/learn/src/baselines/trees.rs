@@ -27,6 +27,8 @@ pub const SAMPLES_MAX: usize = 50_000;
 pub struct Trees {
     booster: GradientBooster,
     columns: usize,
+    /// Whether its outputs are log odds.
+    is_probability: bool,
     /// Labels are fitted as (label − mean) / scale: returns are too small for gradients in f32.
     mean: f64,
     scale: f64,
@@ -35,6 +37,24 @@ pub struct Trees {
 impl Trees {
     /// The dataset is normalised; neither part is empty.
     pub fn fit(dataset: &Dataset, train: &[usize], validation: &[usize]) -> Result<Trees, TreesError> {
+        Trees::fit_by(dataset, train, validation, false)
+    }
+
+    /// Of labels that are 0 or 1, by their log loss: forecasts are probabilities.
+    pub fn fit_classes(
+        dataset: &Dataset,
+        train: &[usize],
+        validation: &[usize],
+    ) -> Result<Trees, TreesError> {
+        Trees::fit_by(dataset, train, validation, true)
+    }
+
+    fn fit_by(
+        dataset: &Dataset,
+        train: &[usize],
+        validation: &[usize],
+        is_probability: bool,
+    ) -> Result<Trees, TreesError> {
         let train = thinned(train);
         let columns = 2 * dataset.columns;
         let labels =
@@ -43,13 +63,18 @@ impl Trees {
         let (mean, std) = crate::metrics::information::mean_and_std(&train_labels)
             .ok_or(TreesError("no samples".into()))?;
         let scale = if std.is_normal() { std } else { 1.0 };
+        let (mean, scale) = if is_probability { (0.0, 1.0) } else { (mean, scale) };
+        let (objective, metric) = match is_probability {
+            true => (ObjectiveType::LogLoss, Metric::LogLoss),
+            false => (ObjectiveType::SquaredLoss, Metric::RootMeanSquaredError),
+        };
         let scaled = |labels: Vec<f64>| -> Vec<f64> { labels.iter().map(|y| (y - mean) / scale).collect() };
         let (x, y) = (inputs(dataset, &train), scaled(train_labels));
         let validation = thinned(validation);
         let (vx, vy) = (inputs(dataset, &validation), scaled(labels(&validation)));
         let weights = vec![1.0; vy.len()];
         let mut booster = GradientBooster::default()
-            .set_objective_type(ObjectiveType::SquaredLoss)
+            .set_objective_type(objective)
             .set_iterations(TREES_MAX)
             .set_learning_rate(LEARNING_RATE)
             .set_max_depth(DEPTH_MAX)
@@ -57,7 +82,7 @@ impl Trees {
             .set_sample_method(SampleMethod::Random)
             .set_seed(SEED)
             .set_parallel(false)
-            .set_evaluation_metric(Some(Metric::RootMeanSquaredError))
+            .set_evaluation_metric(Some(metric))
             .set_early_stopping_rounds(Some(PATIENCE));
         booster.min_leaf_weight = LEAF_SAMPLES_MIN;
         booster.base_score = 0.0;
@@ -65,13 +90,17 @@ impl Trees {
         let evaluation = (Matrix::new(&vx, vy.len(), columns), vy.as_slice(), weights.as_slice());
         let rows = Matrix::new(&x, y.len(), columns);
         booster.fit_unweighted(&rows, &y, Some(vec![evaluation])).map_err(|e| TreesError(e.to_string()))?;
-        Ok(Trees { booster, columns, mean, scale })
+        Ok(Trees { booster, columns, is_probability, mean, scale })
     }
 
     pub fn forecasts(&self, dataset: &Dataset, indices: &[usize]) -> Vec<f64> {
         let x = inputs(dataset, indices);
         let outputs = self.booster.predict(&Matrix::new(&x, indices.len(), self.columns), false);
-        outputs.iter().map(|output| output * self.scale + self.mean).collect()
+        let read = |output: &f64| match self.is_probability {
+            true => 1.0 / (1.0 + (-output).exp()),
+            false => output * self.scale + self.mean,
+        };
+        outputs.iter().map(read).collect()
     }
 }
 
@@ -144,6 +173,30 @@ mod tests {
         let ridge = crate::baseline::Ridge::fit(&dataset, &train, &validation).unwrap();
         let linear: Vec<f64> = test.iter().map(|&i| ridge.predict(&dataset, &dataset.samples[i])).collect();
         assert!(crate::metrics::information::pearson(&linear, &labels).unwrap().abs() < 0.3);
+    }
+
+    /// P(up) is 0.9 where the newest return is larger than one deviation either way, and 0.3 else.
+    #[test]
+    fn probabilities_that_no_line_fits_are_found() {
+        let dataset = dataset(|x| {
+            let draw = (x * 12_345.678).sin() * 43_758.545;
+            let unit = draw - draw.floor();
+            f64::from(u8::from(unit < if x.abs() > 1.0 { 0.9 } else { 0.3 }))
+        });
+        let (train, validation): (Vec<usize>, Vec<usize>) = ((0..2500).collect(), (2500..3000).collect());
+        let test: Vec<usize> = (3000..3900).collect();
+        let trees = Trees::fit_classes(&dataset, &train, &validation).unwrap();
+        let of = |far: bool| {
+            let is_far = |&&i: &&usize| (dataset.window_of(&dataset.samples[i])[6].abs() > 1.0) == far;
+            let found = trees.forecasts(&dataset, &test.iter().filter(is_far).copied().collect::<Vec<_>>());
+            found.iter().sum::<f64>() / found.len() as f64
+        };
+        assert!(
+            (of(true) - 0.9).abs() < 0.08 && (of(false) - 0.3).abs() < 0.08,
+            "{} {}",
+            of(true),
+            of(false)
+        );
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct Ewma {
 }
 
 impl Ewma {
-    /// `floor`: the least forecast, above 0.
+    /// `floor`: the least forecast, above 0. Of returns their size is the label: its square has the variance as its mean.
     pub fn fit(
         dataset: &Dataset,
         returns: &SquaredReturns,
@@ -65,8 +65,9 @@ impl Ewma {
     ) -> Ewma {
         let loss = |ewma: &Ewma| {
             let forecasts = ewma.forecasts(dataset, returns, train);
-            let one =
-                |(&i, f): (&usize, &f64)| Loss::Qlike.of(dataset.samples[i].label.max(floor), f.max(floor));
+            let one = |(&i, f): (&usize, &f64)| {
+                Loss::Qlike.of(dataset.samples[i].label.abs().max(floor), f.max(floor))
+            };
             train.iter().zip(&forecasts).map(one).sum::<f64>()
         };
         let all = LAMBDAS.map(|lambda| Ewma { lambda, horizon: horizon as f64 });

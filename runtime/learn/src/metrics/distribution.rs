@@ -5,6 +5,7 @@
 //! Naveau 2018, equation 3, rearranged; Gneiting and Raftery 2007).
 
 use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::loss::pinball;
 
@@ -18,6 +19,29 @@ pub const QUANTILES: [f64; 3] = [0.05, 0.5, 0.95];
 /// The level of point `i` of [`POINTS`]: (i + ½) / POINTS.
 pub fn level(i: usize) -> f64 {
     (i as f64 + 0.5) / POINTS as f64
+}
+
+/// The CRPS of a label under [`POINTS`] points of equal mass.
+pub fn crps(label: f64, points: impl Fn(usize) -> f64) -> f64 {
+    2.0 * (0..POINTS).map(|i| pinball(level(i), label, points(i))).sum::<f64>() / POINTS as f64
+}
+
+/// The [`POINTS`] points of a distribution whose quantiles at some levels are given, both rising: between two levels, and
+/// beyond the outermost ones, as a normal distribution goes through both (linear in its scores). `None`: fewer than two.
+pub fn points_between(levels: &[f64], values: &[f64]) -> Option<Vec<f64>> {
+    if levels.len() < 2 || levels.len() != values.len() {
+        return None;
+    }
+    let normal = Normal::standard();
+    let scores: Vec<f64> = levels.iter().map(|&q| normal.inverse_cdf(q)).collect();
+    let point = |i: usize| {
+        let z = normal.inverse_cdf(level(i));
+        let above = scores.partition_point(|&s| s < z).clamp(1, scores.len() - 1);
+        let (low, high) = (above - 1, above);
+        let share = (z - scores[low]) / (scores[high] - scores[low]);
+        values[low] + (values[high] - values[low]) * share
+    };
+    Some((0..POINTS).map(point).collect())
 }
 
 /// [`POINTS`] quantiles of the values, interpolated; all 0 where there are none.
@@ -68,8 +92,7 @@ impl Gathered {
     /// Adds a label and the [`POINTS`] rising points of its forecast distribution.
     pub fn add(&mut self, label: f64, points: impl Fn(usize) -> f64) {
         self.count += 1.0;
-        let losses = (0..POINTS).map(|i| pinball(level(i), label, points(i)));
-        self.crps += 2.0 * losses.sum::<f64>() / POINTS as f64;
+        self.crps += crps(label, &points);
         // Points stand at (i + ½) / 99: the 5th, the 50th and the 95th are nearest.
         let at = |q: f64| points(((q * POINTS as f64 - 0.5).round() as usize).min(POINTS - 1));
         self.pinball +=
@@ -140,6 +163,21 @@ mod tests {
         let mut narrow = Gathered::default();
         (0..5_000).for_each(|_| narrow.add(random.normal(), |i| 0.5 * points[i]));
         assert!(narrow.scores().unwrap().coverage[8] < 0.65);
+    }
+
+    /// Of a normal distribution any two quantiles give all others, the tails too.
+    #[test]
+    fn quantiles_become_points_through_their_normal_scores() {
+        let normal = Normal::new(2.0, 3.0).unwrap();
+        let levels = [0.05, 0.5, 0.9];
+        let values: Vec<f64> = levels.iter().map(|&q| normal.inverse_cdf(q)).collect();
+        let points = points_between(&levels, &values).unwrap();
+        for (i, point) in points.iter().enumerate() {
+            assert!((point - normal.inverse_cdf(level(i))).abs() < 1e-6, "{i}: {point}");
+        }
+        let bent = points_between(&levels, &[0.0, 1.0, 9.0]).unwrap();
+        assert!(bent.is_sorted() && (bent[49] - 1.0).abs() < 1e-9, "{bent:?}");
+        assert_eq!(points_between(&[0.5], &[1.0]), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The loss of one forecast: squared, absolute, QLIKE, pinball.
+//! The loss of one forecast: squared, absolute, QLIKE, log, CRPS, pinball.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,15 @@ pub enum Loss {
     Absolute,
     /// For volatilities: y²/f² − ln(y²/f²) − 1, robust to noise in y² as a measure of the variance (Patton 2011).
     Qlike,
+    /// For probabilities of a label of 0 or 1: −ln of the probability that was given to what came (Good 1952). Those
+    /// below [`PROBABILITY_MIN`] count as that, or one miss would be all that counts.
+    Log,
+    /// For distributions: the continuous ranked probability score. Of a number alone it is |y − f|.
+    Crps,
 }
+
+/// The least probability that the log loss takes.
+pub const PROBABILITY_MIN: f64 = 1e-6;
 
 impl Loss {
     /// QLIKE wants both above zero.
@@ -24,6 +32,11 @@ impl Loss {
                 let ratio = (label / forecast).powi(2);
                 ratio - ratio.ln() - 1.0
             }
+            Loss::Log => {
+                let given = if label > 0.5 { forecast } else { 1.0 - forecast };
+                -given.clamp(PROBABILITY_MIN, 1.0).ln()
+            }
+            Loss::Crps => (label - forecast).abs(),
         }
     }
 
@@ -32,6 +45,8 @@ impl Loss {
             Loss::Squared => "squared error",
             Loss::Absolute => "absolute error",
             Loss::Qlike => "QLIKE",
+            Loss::Log => "log loss",
+            Loss::Crps => "CRPS",
         }
     }
 }
@@ -53,6 +68,10 @@ mod tests {
         assert_eq!(Loss::Qlike.of(0.02, 0.02), 0.0);
         // σ²/h = 4: 4 − ln 4 − 1.
         assert!((Loss::Qlike.of(0.02, 0.01) - 1.613_705_638_880_109_4).abs() < 1e-12);
+        assert!((Loss::Log.of(1.0, 0.25) - 4.0f64.ln()).abs() < 1e-15);
+        assert!((Loss::Log.of(0.0, 0.25) + 0.75f64.ln()).abs() < 1e-15);
+        assert!((Loss::Log.of(1.0, 0.0) - 1e6f64.ln()).abs() < 1e-9, "one miss isn't all");
+        assert_eq!(Loss::Crps.of(1.0, 3.0), 2.0);
         // An under-forecast costs more than an over-forecast of the same ratio.
         assert!(Loss::Qlike.of(2.0, 1.0) > Loss::Qlike.of(1.0, 2.0));
         assert!((pinball(0.9, 2.0, 0.0) - 1.8).abs() < 1e-15);

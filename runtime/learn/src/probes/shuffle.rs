@@ -31,13 +31,14 @@ pub(crate) fn shuffled(
     data.split.train.drain(..data.split.train.len().saturating_sub(SAMPLES_MAX));
     shuffle(&mut data, probes.seed);
     let mut all: Vec<FoldForecasts> = simple(samples, &data, true)?;
-    all.retain(|one| one.name == "ridge" || one.name == "trees");
+    const FITTED: [&str; 4] = ["ridge", "logistic", "trees", MODEL];
+    all.retain(|one| FITTED.contains(&one.name.as_str()));
     all.extend(Forecaster::Model { seed: settings.seeds[0] }.run(&subject, samples, &data, watch)?.forecasts);
     let mut panel = Panel::default();
     panel.add(&data, &all);
     let terms = Terms::of(&recipe, subject.walk, settings);
     let (mut passed, mut says) = (true, Vec::new());
-    for name in ["ridge", "trees", MODEL] {
+    for name in FITTED {
         let Some(column) = panel.of(name).next() else { continue };
         let Some(skill) = skill_over_mean(&panel, &column.forecasts, &terms) else { continue };
         passed &= skill.low <= 0.0 || skill.value <= SKILL_MAX;

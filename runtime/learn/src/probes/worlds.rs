@@ -6,6 +6,7 @@
 
 use market::{Bar, Features, StreamKey, Symbol, Timeframe, Timestamp};
 use registry::{Interval, LabelKind};
+use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::shuffle::short;
 use super::{Probe, ProbeSettings};
@@ -143,7 +144,14 @@ pub(crate) fn planted(
     let (run, _) = judge(&Subject { recipe: &recipe, ..*subject }, settings, &world, features, watch)?;
     let terms = Terms::of(&recipe, &walk_of(subject.walk), settings);
     let place = |time: &Timestamp| (time.0 - START_S * 1_000_000_000) / timeframe.nanos();
-    let oracle: Vec<f64> = run.panel.times.iter().map(|time| world.oracle[place(time) as usize]).collect();
+    let known = |time: &Timestamp| {
+        let expected = world.oracle[place(time) as usize];
+        match recipe.label.kind {
+            LabelKind::Direction => chance_of_up(expected, probes.signal),
+            LabelKind::LogReturn | LabelKind::RealisedVolatility => expected,
+        }
+    };
+    let oracle: Vec<f64> = run.panel.times.iter().map(known).collect();
     let known = skill_over_mean(&run.panel, &oracle, &terms);
     let model =
         run.panel.of(MODEL).next().and_then(|column| skill_over_mean(&run.panel, &column.forecasts, &terms));
@@ -160,6 +168,12 @@ pub(crate) fn planted(
         percent(known.value)
     );
     Ok(Probe::new("planted signal", passed, says))
+}
+
+/// Of a return that is normal around what can be known of it.
+fn chance_of_up(expected: f64, signal: f64) -> f64 {
+    let noise = VOLATILITY * (1.0 - signal.clamp(0.0, 0.9)).sqrt();
+    Normal::standard().cdf(expected / noise)
 }
 
 fn small(recipe: &TrainingRecipe, probes: &ProbeSettings) -> TrainingRecipe {

@@ -1,4 +1,4 @@
-use crate::calibration::{Confidence, Reliability, ReliabilityBin};
+use crate::calibration::{Confidence, Reliability, ReliabilityBin, Source, Unseen};
 use proptest::prelude::*;
 
 use super::*;
@@ -290,6 +290,7 @@ fn calibration() -> Calibration {
         step: 0.1,
         floor: 1e-4,
         factor: Some(1.5),
+        source: None,
         confidence: Confidence { intercept: 0.25, slope: -1.5 },
         test: Reliability {
             samples: 900,
@@ -303,6 +304,43 @@ fn calibration() -> Calibration {
             calibration_error: 0.03,
             bins: vec![ReliabilityBin { confidence: 0.6, right: 0.58, samples: 900 }],
         },
+    }
+}
+
+/// Made after the training, of the weights with this digest.
+fn source(weights: &str) -> Source {
+    let Data { train, test, .. } = sample().data;
+    Source {
+        model: "btc/1".into(),
+        weights: weights.into(),
+        description: "later.csv".into(),
+        digest: "ab".repeat(32),
+        unseen: Unseen::Yes,
+        fitted: train,
+        tested: test,
+    }
+}
+
+#[test]
+fn a_later_calibration_is_of_these_weights() {
+    let mut manifest = sample();
+    manifest.label.kind = LabelKind::RealisedVolatility;
+    let weights = manifest.files["model.onnx"].clone();
+    manifest.calibration = Some(Calibration { source: Some(source(&weights)), ..calibration() });
+    let text = manifest.to_text().unwrap();
+    assert_eq!(Manifest::parse(&text).unwrap(), manifest, "{text}");
+    let spoil: [(&str, fn(&mut Source)); 4] = [
+        ("calibration.source.weights", |s| s.weights = "ab".repeat(32)),
+        ("calibration.source.digest", |s| s.digest = "none".into()),
+        ("calibration.source.model", |s| s.model = "a\nb".into()),
+        ("calibration.source.tested.samples", |s| s.tested.samples = 0),
+    ];
+    for (key, spoil) in spoil {
+        let mut source = source(&weights);
+        spoil(&mut source);
+        manifest.calibration = Some(Calibration { source: Some(source), ..calibration() });
+        let error = manifest.check().unwrap_err().to_string();
+        assert!(error.contains(key), "{key}: {error}");
     }
 }
 

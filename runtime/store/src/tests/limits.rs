@@ -15,7 +15,8 @@ fn gaps(spool: &Spool) -> Vec<GapRecord> {
     records
         .filter_map(|record| match record {
             Record::Gap(gap) => Some(gap),
-            Record::Bar(_) | Record::Prediction(_) | Record::Snapshot(_) | Record::Realised(_) => None,
+            Record::Bar(_) | Record::Prediction(_) | Record::Snapshot(_) => None,
+            Record::Realised(_) | Record::Explanation(_) => None,
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::RecordError;
+use crate::explanation::{ATTRIBUTIONS_MAX, ExplanationRecord, Method};
 use crate::realised::{RESOLVER_STATE_BYTES_MAX, Realised, RealisedRecord, RealisedValue};
 use crate::record::{GapReason, GapRecord, PAYLOAD_BYTES_MAX, STATE_BYTES_MAX, Uncertainty, VALUES_MAX};
 
@@ -36,6 +37,8 @@ fn samples() -> Vec<Record> {
             vec![],
         ),
         realised(Realised::Value(RealisedValue { covered: Some(false), right: false, ..VALUE }), vec![]),
+        explanation(3, vec![0.5, -0.0, f32::MIN_POSITIVE, -1e30, 0.0, 7.0]),
+        explanation(512, vec![1e-9; ATTRIBUTIONS_MAX]),
         snapshot(17, vec![]),
         snapshot(17, vec![0xA7; STATE_BYTES_MAX]),
         Record::Gap(GapRecord {
@@ -69,6 +72,26 @@ const VALUE: RealisedValue = RealisedValue {
     right: true,
     confidence: Some(0.6),
 };
+
+fn explanation(features: u16, attributions: Vec<f32>) -> Record {
+    Record::Explanation(ExplanationRecord {
+        seq: 8,
+        made_at: Timestamp(6),
+        open_time: Timestamp::from_seconds(3600),
+        revision: 1,
+        key: key(),
+        model: model(),
+        model_digest: [7; 32],
+        method: Method::IntegratedGradients,
+        points: 32,
+        output: 2,
+        prediction: 0.25,
+        baseline: -0.125,
+        residual: 1e-9,
+        features,
+        attributions,
+    })
+}
 
 fn realised(result: Realised, state: Vec<u8>) -> Record {
     Record::Realised(RealisedRecord {
@@ -119,6 +142,8 @@ fn versions_stay_as_they_are() {
         (5, 3_845_172_413),
         (5, 99_722_455),
         (5, 3_699_058_669),
+        (6, 4_053_742_280),
+        (6, 70_257_593),
         (3, 3_997_913_888),
         (3, 3_153_325_753),
         (4, 2_129_596_010),
@@ -171,6 +196,14 @@ fn limits_are_kept_when_writing() {
         realised(Realised::Gap, vec![0; RESOLVER_STATE_BYTES_MAX + 1]),
         "resolver state has length 4097; the limit is 4096",
     );
+    check_refused(
+        explanation(1, vec![0.0; ATTRIBUTIONS_MAX + 1]),
+        "attributions has length 262145; the limit is 262144",
+    );
+    for (features, count) in [(0, 3), (2, 3), (2, 0)] {
+        let record = explanation(features, vec![0.0; count]);
+        assert_eq!(record.encode(&mut Vec::new()), Err(RecordError::Malformed { field: "features" }));
+    }
     let mut inverted = bar(1);
     if let Record::Bar(record) = &mut inverted {
         record.bar.low = f64::NAN;
@@ -181,8 +214,9 @@ fn limits_are_kept_when_writing() {
 #[test]
 fn other_kinds_and_versions_are_named() {
     assert_eq!(Record::decode(0, 1, &[]), Err(RecordError::UnknownKind { kind: 0 }));
-    assert_eq!(Record::decode(6, 1, &[]), Err(RecordError::UnknownKind { kind: 6 }));
     assert_eq!(Record::decode(2, 4, &[]), Err(RecordError::UnknownVersion { kind: 2, version: 4 }));
+    assert_eq!(Record::decode(7, 1, &[]), Err(RecordError::UnknownKind { kind: 7 }));
+    assert_eq!(Record::decode(6, 2, &[]), Err(RecordError::UnknownVersion { kind: 6, version: 2 }));
 }
 
 #[test]
@@ -210,7 +244,7 @@ fn any_bytes_can_be_decoded() {
     for _ in 0..cases(100_000) {
         let length = random.below(300) as usize;
         let payload: Vec<u8> = (0..length).map(|_| random.draw() as u8).collect();
-        check_decode(random.below(7) as u8, random.below(4) as u8, &payload);
+        check_decode(random.below(8) as u8, random.below(4) as u8, &payload);
     }
 }
 

@@ -1,6 +1,6 @@
 //! A recipe on walk-forward folds: the command line becomes a recipe, what was found a table, JSON or a report.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use learn::assess::saved::Keep;
 use learn::assess::{self, Subject, Watch};
 use learn::bootstrap::BootstrapSettings;
 use learn::label::LabelRecipe;
-use learn::output::OutputRecipe;
+use learn::output::{self, OutputRecipe};
 use learn::probes::ProbeSettings;
 use learn::progress::{BatchReport, Flow, Progress};
 use learn::recipe::{DataRecipe, PluginUse, TrainingRecipe};
@@ -22,7 +22,9 @@ use plugin::{Architecture, Dimensions, FeaturePlugin, TrainingHyper};
 use registry::{GapPolicy, LabelKind};
 
 use super::super::bars::read;
-use super::super::train::{BATCH, CLIP, DEVICE_TOLERANCE, LEARNING_RATE, WEIGHT_DECAY, question};
+use super::super::train::{
+    BATCH, CLIP, DEVICE_TOLERANCE, LEARNING_RATE, WEIGHT_DECAY, output_kind, question,
+};
 use crate::cli::{self, Evaluate, EvaluateRecipe};
 use crate::config::Settings;
 use crate::load::{Parts, json_object, pairs};
@@ -45,7 +47,8 @@ pub fn run(settings: &Settings, args: &Evaluate) -> Result<(), String> {
     plugin::causality::check_synthetic(&mut features).map_err(|e| e.to_string())?;
     features.rebuild().map_err(|e| e.to_string())?;
     let columns = features.spec().names.len() as u32;
-    let dimensions = Dimensions { window: recipe.window, features: columns, outputs: 1 };
+    let outputs = output::columns(&recipe.output.kind, &recipe.label) as u32;
+    let dimensions = Dimensions { window: recipe.window, features: columns, outputs };
     let hyper = json_object(&recipe.architecture.options)?;
     let model = architecture.build(&hyper, dimensions, &Limits::default()).map_err(|e| e.to_string())?;
     let walk = walk_of(&args.recipe, recipe.label.horizon_bars);
@@ -65,7 +68,11 @@ pub fn run(settings: &Settings, args: &Evaluate) -> Result<(), String> {
     } else {
         writeln!(out, "{found}")
     };
-    written.map_err(|e| format!("the result can't be printed: {e}"))
+    match written {
+        // Whoever reads has seen enough.
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|e| format!("the result can't be printed: {e}")),
+    }
 }
 
 type Wanted = (TrainingRecipe, Architecture, FeaturePlugin);
@@ -109,6 +116,7 @@ fn fresh(
         cli::LabelKind::RealisedVolatility => LabelKind::RealisedVolatility,
         cli::LabelKind::Direction => LabelKind::Direction,
     };
+    let output = output_kind(args.output, kind, &args.quantiles);
     let recipe = TrainingRecipe {
         name: "evaluated".into(),
         architecture: PluginUse {
@@ -134,7 +142,11 @@ fn fresh(
             gaps: if args.keep_gaps { GapPolicy::Keep } else { GapPolicy::Drop },
             dead_band: None,
         },
-        output: OutputRecipe { calibration: CalibrationCut::None, ..OutputRecipe::default() },
+        output: OutputRecipe {
+            kind: output.clone(),
+            calibration: CalibrationCut::None,
+            ..OutputRecipe::default()
+        },
         // The folds cut; this is what a recipe must have.
         split: SplitRecipe {
             cut: Cut::Fractions { validation: args.validation_share, test: args.test_share },
@@ -147,6 +159,7 @@ fn fresh(
             patience: args.patience,
             learning_rate: args.learning_rate.or(declared.learning_rate).unwrap_or(LEARNING_RATE),
             weight_decay: args.weight_decay.or(declared.weight_decay).unwrap_or(WEIGHT_DECAY),
+            loss: output::default_loss(&output),
             ..TrainingSettings::default()
         },
         bootstrap: BootstrapSettings::default(),

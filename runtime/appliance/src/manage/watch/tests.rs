@@ -25,6 +25,7 @@ fn calibrated() -> Manifest {
         step: 1.0,
         floor: 0.0,
         factor: None,
+        source: None,
         confidence: registry::Confidence { intercept: 0.0, slope: 0.0 },
         test,
     };
