@@ -9,8 +9,10 @@ use clap::Parser;
 const PIPE_CLOSED: i32 = 141;
 
 fn main() -> ExitCode {
-    end_on_closed_pipes();
     let cli = appliance::cli::Cli::parse();
+    if !matches!(cli.command, appliance::cli::Command::Serve) {
+        end_on_closed_pipes();
+    }
     match appliance::commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
 }
 
 /// `alphaplus … | head` ends when head does: `println!` panics where nobody reads any more.
+#[expect(clippy::disallowed_methods, reason = "of a tool whose reader is gone: it writes nothing more")]
 fn end_on_closed_pipes() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

@@ -235,8 +235,10 @@ pub fn restart(pipeline: &mut Pipeline, find: Find) -> Result<Report, String> {
 
 /// After a write that failed: these streams as the spool has them.
 pub fn reload(pipeline: &mut Pipeline, keys: &[StreamKey]) -> Result<(), String> {
+    let mut changes = HashMap::new();
     for key in keys {
         let Some(mut stream) = pipeline.streams.remove(key) else { continue };
+        changes.insert(key.clone(), stream.changes);
         for served in &mut stream.served {
             let deployment = &mut pipeline.deployments[served.deployment];
             served.live.close(deployment.features.as_mut());
@@ -286,6 +288,8 @@ pub fn reload(pipeline: &mut Pipeline, keys: &[StreamKey]) -> Result<(), String>
             resolver.look_again();
             stream.retired.push(resolver);
         }
+        // Whoever copied it before sees that it isn't the same any more.
+        stream.changes = changes.get(&key).map_or(0, |before| before + 1);
         stream.history = one.history;
         stream.positions = one.positions;
         pipeline.streams.insert(key, stream);
@@ -331,6 +335,9 @@ fn resume(
     let Scanned { mut history, positions, backfill, mut models, mut resolvers } = scanned;
     let count = history.count;
     let bars = history.series.as_slice();
+    // What another model has answered isn't answered again by one that served before it; but the last bar is by all.
+    let answered = models.values().filter_map(|model| model.predicted).max().unwrap_or(0);
+    let unanswered = (count - answered.min(count)).saturating_add(1);
     for Served { deployment: index, epoch, live, resolver, .. } in &mut stream.served {
         if let Some(scanned) = resolvers.remove(pipeline.deployments[*index].name()) {
             *resolver = scanned;
@@ -338,7 +345,8 @@ fn resume(
         let model = models.remove(pipeline.deployments[*index].name()).unwrap_or_default();
         // A model that never answered here answers for the newest bar.
         let predicted = model.predicted.unwrap_or(count.saturating_sub(1));
-        let missing = usize::try_from(count - predicted.min(count)).unwrap_or(usize::MAX).min(bars.len());
+        let missing = (count - predicted.min(count)).min(unanswered);
+        let missing = usize::try_from(missing).unwrap_or(usize::MAX).min(bars.len());
         model.snapshots.give(live);
         let (known, tail) = bars.split_at(bars.len() - missing);
         let start = Start { known, tail, count: count - missing as u64 };

@@ -82,6 +82,9 @@ pub fn write_uncertainty(s: &mut String, uncertainty: Option<Uncertainty>, tally
     }
 }
 
+/// The last member of the reply of a prediction that stands beside the one that polls get.
+pub const SHADOW: &str = ",\"shadow\":true";
+
 /// What a prediction's reply says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shown<'a> {
@@ -127,16 +130,15 @@ pub fn prediction(shown: &Shown) -> String {
          \"valid_until\":\"{}\",\"device\":\"{}\",\"degraded\":false,\"revision\":{}",
         shown.open_time, shown.as_of, shown.made_at, shown.valid_until, shown.device, shown.revision,
     );
-    let marks = [
-        ("provisional", shown.provisional),
-        ("recovered", shown.recovered),
-        ("revised", shown.revised),
-        ("shadow", shown.shadow),
-    ];
-    for (name, set) in marks {
+    for (name, set) in
+        [("provisional", shown.provisional), ("recovered", shown.recovered), ("revised", shown.revised)]
+    {
         if set {
             let _ = write!(s, ",\"{name}\":true");
         }
+    }
+    if shown.shadow {
+        s.push_str(SHADOW);
     }
     s
 }

@@ -73,6 +73,10 @@ impl Stream {
         }
     }
 
+    pub fn is_under(&self, deployment: usize) -> bool {
+        self.served.iter().any(|served| served.deployment == deployment)
+    }
+
     pub fn note_position(&mut self, position: u64) {
         if self.positions.len() >= self.history.series.len() {
             self.positions.pop_front();

@@ -95,15 +95,14 @@ impl Pipeline {
 
     /// The streams that belong there and aren't under the model of this number.
     pub fn lacking(&self, seat: &Seat, index: Option<usize>) -> Vec<StreamKey> {
-        let lacks = |s: &Stream| s.served.iter().all(|served| Some(served.deployment) != index);
+        let lacks = |s: &Stream| index.is_none_or(|index| !s.is_under(index));
         let of = self.streams.iter().filter(|(key, s)| seat.covers(key) && lacks(s));
         of.map(|(key, _)| key.clone()).collect()
     }
 
     /// The streams that are under a model.
     pub fn served_by(&self, index: usize) -> Vec<StreamKey> {
-        let under = |s: &Stream| s.served.iter().any(|served| served.deployment == index);
-        self.streams.iter().filter(|(_, s)| under(s)).map(|(key, _)| key.clone()).collect()
+        self.streams.iter().filter(|(_, s)| s.is_under(index)).map(|(key, _)| key.clone()).collect()
     }
 
     /// The newest `needed` bars of each.
@@ -133,9 +132,10 @@ impl Pipeline {
         let (mut ready, mut changed) = (Vec::new(), Vec::new());
         let capacity = self.deployments.get(new).map_or(1, |deployment| self.capacity_for(deployment));
         for warm in streams {
-            let Some(stream) = self.streams.get_mut(&warm.key) else { continue };
+            let Some(stream) = self.streams.get_mut(&warm.key).filter(|s| !s.is_under(new)) else { continue };
             let bars = stream.history.count.saturating_sub(warm.live.count());
-            if stream.changes - warm.changes != bars || bars > CATCH_UP_BARS_MAX {
+            // Anything but new bars, or a stream that was read back meanwhile.
+            if stream.changes.checked_sub(warm.changes) != Some(bars) || bars > CATCH_UP_BARS_MAX {
                 changed.push(warm.key);
                 continue;
             }
@@ -160,10 +160,8 @@ impl Pipeline {
         let capacity = self.deployments.get(new).map_or(1, |deployment| self.capacity_for(deployment));
         let mut ready = Vec::new();
         for key in keys {
-            let (Some(stream), Some(deployment)) = (self.streams.get_mut(key), self.deployments.get_mut(new))
-            else {
-                continue;
-            };
+            let stream = self.streams.get_mut(key).filter(|stream| !stream.is_under(new));
+            let (Some(stream), Some(deployment)) = (stream, self.deployments.get_mut(new)) else { continue };
             stream.history.grow(capacity);
             let mut live = Live::new(deployment.empty_window.clone(), deployment.warmup(), keep_bars);
             let count = stream.history.count;
@@ -310,8 +308,11 @@ impl Pipeline {
 
     /// The model, once no stream is under it; to be dropped by whoever asked.
     pub fn remove(&mut self, index: usize) -> Option<Deployment> {
-        let is_free = |s: &Stream| s.served.iter().all(|served| served.deployment != index);
-        self.streams.values().all(is_free).then(|| self.deployments.try_remove(index)).flatten()
+        self.streams
+            .values()
+            .all(|s| !s.is_under(index))
+            .then(|| self.deployments.try_remove(index))
+            .flatten()
     }
 
     /// Two models change their places in the table: each answers where the other did.

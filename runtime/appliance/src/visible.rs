@@ -97,6 +97,22 @@ pub struct Shows {
     pub answer: Answer,
 }
 
+impl Shows {
+    /// A prediction says whether it stands beside the one that polls get; one that changes its place says so anew.
+    fn marked(self, shadow: bool) -> Shows {
+        match &self.answer {
+            Answer::Prediction(made) if made.shadow != shadow => {
+                let body = made.body.strip_suffix(render::SHADOW).unwrap_or(&made.body);
+                let body = if shadow { format!("{body}{}", render::SHADOW) } else { body.to_string() };
+                let answer =
+                    Answer::Prediction(Arc::new(Made { shadow, body: body.into(), ..(**made).clone() }));
+                Shows { answer, ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
 /// An answer and what it belongs to.
 #[derive(Debug)]
 pub struct Slot {
@@ -177,6 +193,8 @@ impl Slots {
 
     fn show(&mut self, memory: Option<&Writer>, shows: Shows) {
         let Some(seat) = shows.seat.clone() else { return };
+        let rank = seat.rank(&shows.key);
+        let shows = shows.marked(rank >= HIDDEN);
         let of_symbol = self.of.entry(shows.key.symbol.clone()).or_default();
         let same =
             |s: &Arc<Slot>| s.key.timeframe == shows.key.timeframe && s.seat.reference == seat.reference;

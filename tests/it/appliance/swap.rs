@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use registry::{Registry, Version};
 use serde_json::Value;
 
-use super::harness::{Server, Setup, bar, counts, warm};
+use super::harness::{Server, Setup, bar, bar_with, counts, warm};
 use super::models::{run, two_versions};
 use crate::http::Client;
 
@@ -30,7 +30,8 @@ fn point(s: &Setup, alias: &str, to: &str) {
     run(s, &["models", "alias", "test", alias, to]).unwrap();
 }
 
-/// Feeds a bar of A each few milliseconds from `next` on, and polls between: every poll is answered.
+/// Feeds a bar of A each few milliseconds from `next` on, some in the making first, and polls between: every poll is
+/// answered.
 fn feed(server: &Server, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> thread::JoinHandle<Vec<Duration>> {
     let address = server.address.clone();
     thread::spawn(move || {
@@ -39,6 +40,10 @@ fn feed(server: &Server, next: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> thread:
         while !stop.load(Ordering::Acquire) {
             let n = next.load(Ordering::Acquire);
             let started = Instant::now();
+            let forming = bar_with("A", n, ",\"final\":false");
+            if n.is_multiple_of(3) && client.post("/v1/bars", &forming).is_err() {
+                break;
+            }
             let Ok(reply) = client.post("/v1/bars", &bar("A", n)) else { break };
             assert_eq!(reply.status, 200, "{}", reply.body);
             times.push(started.elapsed());
@@ -87,7 +92,19 @@ fn an_alias_moves_while_bars_and_polls_go_on() {
         by_bar.entry(p["open_time"].as_str().unwrap().into()).or_default().push(p.clone());
     }
     assert_eq!(by_bar.len() as u64, next.load(Ordering::Acquire) - s.need_bars as u64);
-    let taken_over = by_bar.values().filter(|list| list.len() > 1).count();
+    // A bar in the making is predicted, and again when it is final.
+    let of = |list: &[Value], model: &str, is_provisional: bool| {
+        let fits = |p: &&Value| p["model"] == model && p.get("provisional").is_some() == is_provisional;
+        list.iter().filter(fits).filter(|p| p.get("recovered").is_none()).count()
+    };
+    for list in by_bar.values() {
+        for (model, provisional) in [("test/1", true), ("test/1", false), ("test/2", true), ("test/2", false)]
+        {
+            assert!(of(list, model, provisional) <= 1, "a bar was predicted twice by one model: {list:?}");
+        }
+    }
+    let taken_over =
+        made["predictions"].as_array().unwrap().iter().filter(|p| p.get("recovered").is_some()).count();
     assert!(taken_over > 0 && taken_over <= swaps as usize, "{taken_over}");
     let last = client.get("/v1/predictions/A").unwrap().json();
     let text = client.get("/metrics").unwrap().body;
@@ -153,7 +170,8 @@ fn a_challenger_shadows_and_takes_its_place() {
     // The challenger becomes the champion: nothing is loaded, and both go on.
     point(&s, "champion", "2");
     table_when(&mut client, |table| table[0]["model"] == "test/2" && table[1].get("model").is_none());
-    assert_eq!(poll(&mut client, "A").json()["model"], "test/2");
+    let promoted = poll(&mut client, "A").json();
+    assert_eq!((&promoted["model"], promoted.get("shadow")), (&"test/2".into(), None), "no shadow any more");
     let text = client.get("/metrics").unwrap().body;
     assert!(text.contains("model_swaps_total{outcome=\"exchanged\"} 1"), "{text}");
     point(&s, "challenger", "1");

@@ -131,7 +131,7 @@ pub fn run(settings: Settings, origin: Vec<String>) -> Result<(), String> {
     stop_manager.store(true, Ordering::Release);
     table.look();
     // Dropping the last sender ends both threads, after what is queued.
-    manager.join().map_err(|_| "the manager panicked: please report this".to_string())?.map_err(|e| e.0)?;
+    let managed = manager.join().map_err(|_| "the manager panicked: please report this".to_string());
     let done = data_path.join().map_err(|_| "the data path panicked: please report this".to_string());
     if let Some(memory) = memory {
         // Nothing more will be shown, however it ended.
@@ -142,6 +142,7 @@ pub fn run(settings: Settings, origin: Vec<String>) -> Result<(), String> {
         .join()
         .map_err(|_| "the predict thread panicked: please report this".to_string())?
         .map_err(|e| e.0)?;
+    managed?.map_err(|e| e.0)?;
     served?;
     done.map_err(|e| e.0)?;
     tracing::info!("stopped; everything is synced");

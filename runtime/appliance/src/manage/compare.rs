@@ -130,6 +130,11 @@ impl Comparison {
         Comparison { steps: Steps::new(SETTLE_STEPS, closed_until), state: saved, resumed_at: closed_until }
     }
 
+    /// Only of outcomes that fall due after `until`.
+    pub fn after(self, until: Option<Timestamp>) -> Self {
+        Comparison { steps: Steps::new(SETTLE_STEPS, until), resumed_at: until, ..self }
+    }
+
     pub fn saved(&self) -> SavedComparison {
         SavedComparison { closed_until: self.steps.closed_until(), ..self.state.clone() }
     }

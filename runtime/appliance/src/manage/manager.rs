@@ -43,8 +43,16 @@ struct Place {
     reference: Reference,
     seat: Arc<Seat>,
     running: Option<Running>,
-    /// The version that couldn't take over, and why.
-    failed: Option<(u32, String)>,
+    failed: Option<Obstacle>,
+}
+
+/// Why a version couldn't take over.
+#[derive(Debug, PartialEq)]
+struct Obstacle {
+    version: u32,
+    reason: String,
+    /// It may be gone at the next look, without another move of the alias.
+    passes: bool,
 }
 
 #[derive(Clone)]
@@ -80,7 +88,7 @@ struct Stopped;
 /// Why a swap didn't happen.
 enum Failed {
     Stopped,
-    Because(String),
+    Because { reason: String, passes: bool },
 }
 
 impl From<Stopped> for Failed {
@@ -91,7 +99,7 @@ impl From<Stopped> for Failed {
 
 impl From<String> for Failed {
     fn from(reason: String) -> Self {
-        Failed::Because(reason)
+        Failed::Because { reason, passes: false }
     }
 }
 
@@ -162,7 +170,13 @@ impl Manager {
             let Some(wanted) = self.wanted(at) else { continue };
             let place = &self.places[at];
             let running = place.running.as_ref().map(|r| r.version);
-            if wanted == running || place.failed.as_ref().is_some_and(|(v, _)| Some(*v) == wanted) {
+            if wanted == running {
+                if self.places[at].failed.take().is_some() {
+                    self.show();
+                }
+                continue;
+            }
+            if place.failed.as_ref().is_some_and(|failed| Some(failed.version) == wanted && !failed.passes) {
                 continue;
             }
             let done = match wanted {
@@ -172,11 +186,15 @@ impl Manager {
             match done {
                 Ok(()) => self.places[at].failed = None,
                 Err(Failed::Stopped) => return Err(Stopped),
-                Err(Failed::Because(reason)) => {
+                Err(Failed::Because { reason, passes }) => {
                     let place = &mut self.places[at];
-                    tracing::error!(deployed_as = %place.reference, ?wanted, %reason, "it goes on with what it has");
-                    self.means.metrics.swapped("failed");
-                    place.failed = wanted.map(|version| (version, reason));
+                    let failed = wanted.map(|version| Obstacle { version, reason, passes });
+                    if place.failed != failed {
+                        let (deployed_as, problem) = (&place.reference, failed.as_ref().map(|f| &f.reason));
+                        tracing::error!(%deployed_as, ?wanted, ?problem, "it goes on with what it has");
+                        self.means.metrics.swapped("failed");
+                    }
+                    place.failed = failed;
                 }
             }
             self.show();
@@ -225,10 +243,13 @@ impl Manager {
             Some(other) if self.places[other].seat.row == self.places[at].seat.row => {
                 self.exchange(at, other)
             }
-            Some(other) => Err(Failed::Because(format!(
-                "{model} serves some of these symbols already, as {}",
-                self.places[other].reference
-            ))),
+            Some(other) => Err(Failed::Because {
+                reason: format!(
+                    "{model} serves some of these symbols already, as {}",
+                    self.places[other].reference
+                ),
+                passes: true,
+            }),
             None => self.swap(at, version),
         }
     }
@@ -237,7 +258,7 @@ impl Manager {
     fn exchange(&mut self, one: usize, other: usize) -> Result<(), Failed> {
         let (Some(a), Some(b)) = (self.places[one].running.clone(), self.places[other].running.clone())
         else {
-            return Err(Failed::Because("one of the two isn't there".into()));
+            return Err("one of the two isn't there".to_string().into());
         };
         let (first, second) = (a.index, b.index);
         self.means.bars.ask(move |pipeline| pipeline.exchange(first, second)).ok_or(Stopped)?;
@@ -272,10 +293,11 @@ impl Manager {
         deployment.warn_of_what_it_lacks();
         let mut twin = parts.serve(settings, &folder, seat, 0)?;
         let line = ModelLine::of(&twin);
-        if let Some(running) = running.as_ref().filter(|r| r.line.label != line.label) {
-            return Err(Failed::Because(format!(
+        let of_row = self.places.iter().filter(|p| p.seat.row == self.places[at].seat.row);
+        if let Some(other) = of_row.filter_map(|p| p.running.as_ref()).find(|r| r.line.label != line.label) {
+            return Err(Failed::from(format!(
                 "{} predicts {} and {} predicts {}: deploy it in a row of its own",
-                line.model, line.label, running.line.model, running.line.label
+                line.model, line.label, other.line.model, other.line.label
             )));
         }
         let old = running.as_ref().map(|r| r.index);
@@ -293,7 +315,9 @@ impl Manager {
         let index = self.means.bars.ask(move |pipeline| pipeline.install(deployment, old)).ok_or(Stopped)?;
         let mut changed = warm.hand_over(index, old, ready)?;
         for attempt in 0..ATTEMPTS {
-            let keys = if attempt == 0 { warm.lacking(Some(index))? } else { std::mem::take(&mut changed) };
+            // At first all that are left, those that changed among them.
+            let changed_before = std::mem::take(&mut changed);
+            let keys = if attempt == 0 { warm.lacking(Some(index))? } else { changed_before };
             for keys in keys.chunks(MOVED_AT_ONCE) {
                 let copies = warm.copies(keys)?;
                 let streams = copies.into_iter().filter_map(|copied| warm.one(copied).ok()).collect();
@@ -371,7 +395,7 @@ impl Manager {
         let lines = self.places.iter().map(|place| Line {
             seat: place.seat.clone(),
             model: place.running.as_ref().map(|r| r.line.clone()),
-            problem: place.failed.as_ref().map(|(version, reason)| format!("version {version}: {reason}")),
+            problem: place.failed.as_ref().map(|f| format!("version {}: {}", f.version, f.reason)),
         });
         let lines: Vec<Line> = lines.collect();
         let models =

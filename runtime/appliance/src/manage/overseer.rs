@@ -2,7 +2,7 @@
 //! log, and [`super::policy`] says what is done about it. What has been read is kept in a file beside the models, so that
 //! the tests go on over restarts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,6 +76,8 @@ struct Work {
     row: usize,
     /// Of a judgement: the candidate and the champion.
     judged: Option<(u32, Option<u32>)>,
+    /// Of a training: the drift that it answers.
+    drift: Option<String>,
 }
 
 /// The versions that serve in a row.
@@ -97,6 +99,11 @@ pub struct Overseer {
     work: Option<Work>,
     file: PathBuf,
     shift_looked: Option<Instant>,
+    /// Whether the spool's outcomes were read, and the newest due time of those.
+    has_read: bool,
+    until: Option<Timestamp>,
+    /// Trainings that somebody asked for.
+    asked: BTreeSet<String>,
 }
 
 impl Overseer {
@@ -134,7 +141,19 @@ impl Overseer {
             };
             rows.insert(u32::try_from(row).unwrap_or(u32::MAX), one);
         }
-        Overseer { settings, parts, events, origin, rows, work: None, file, shift_looked: None }
+        Overseer {
+            settings,
+            parts,
+            events,
+            origin,
+            rows,
+            work: None,
+            file,
+            shift_looked: None,
+            has_read: false,
+            until: None,
+            asked: BTreeSet::new(),
+        }
     }
 
     pub fn note(&self, kind: EventKind, model: &str, why: &str, detail: Value) {
@@ -147,11 +166,18 @@ impl Overseer {
 
     /// New outcomes, in the spool's order.
     pub fn observe(&mut self, serving: &[Serving], records: &[Arc<RealisedRecord>]) {
+        let serving = &self.of_one_name(serving);
+        if self.has_read {
+            // What begins now is about what comes now: after a restart the spool gives all of it again.
+            self.until = self.until.max(records.iter().map(|record| record.due_open_time).max());
+        }
         for at in serving {
             if let Err(error) = self.follow(at) {
                 tracing::warn!(row = at.row, %error, "a row isn't watched");
             }
         }
+        self.has_read = true;
+        self.until = self.until.max(records.iter().map(|record| record.due_open_time).max());
         for record in records {
             for row in self.rows.values_mut().filter(|row| row.champion.name == record.model.name) {
                 if let Some((_, watch)) = &mut row.watch {
@@ -162,6 +188,13 @@ impl Overseer {
                 }
             }
         }
+    }
+
+    /// A challenger that is no alias of the champion's name is left to itself: its numbers are another model's.
+    fn of_one_name(&self, serving: &[Serving]) -> Vec<Serving> {
+        let has_place = |at: &Serving| self.rows.get(&at.row).is_some_and(|row| row.challenger.is_some());
+        let one = |at: &Serving| Serving { challenger: at.challenger.filter(|_| has_place(at)), ..*at };
+        serving.iter().map(one).collect()
     }
 
     /// The tests are of the models that serve.
@@ -175,7 +208,8 @@ impl Overseer {
         };
         if row.watch.as_ref().is_none_or(|(version, _)| *version != champion) {
             let manifest = manifest(champion)?;
-            row.watch = Some((champion, Watch::new(&manifest, DegradeRules::default())?));
+            let watch = Watch::new(&manifest, DegradeRules::default())?;
+            row.watch = Some((champion, watch.after(self.until)));
             row.kept.trained_at = row.kept.trained_at.or(Timestamp::parse(&manifest.created_at).ok());
             (row.kept.shifted, row.kept.answered) = (None, None);
             row.kept.told.clear();
@@ -192,8 +226,10 @@ impl Overseer {
         };
         if row.comparison.as_ref().is_none_or(|(versions, _)| *versions != pair) {
             let level = self.settings.raw.management.level;
-            row.comparison =
-                Some((pair, Comparison::new(&manifest(pair.champion)?, &manifest(pair.challenger)?, level)?));
+            row.comparison = {
+                let (one, other) = (manifest(pair.champion)?, manifest(pair.challenger)?);
+                Some((pair, Comparison::new(&one, &other, level)?.after(self.until)))
+            };
             row.kept.refused = None;
         }
         Ok(())
@@ -206,7 +242,9 @@ impl Overseer {
         asked: &[String],
         spool: impl Fn() -> Option<SpoolHandle>,
     ) -> bool {
+        let serving = &self.of_one_name(serving);
         let mut moved = self.finish_work();
+        self.asked.extend(asked.iter().cloned());
         let raw = &self.settings.raw.management;
         let rules = Rules {
             automatic: raw.automatic && self.events.is_some(),
@@ -218,7 +256,7 @@ impl Overseer {
             self.look_at_features(serving, spool);
         }
         for at in serving {
-            let Some(situation) = self.situation(at, asked) else { continue };
+            let Some(situation) = self.situation(at) else { continue };
             let action = decide(&situation, &rules);
             match self.carry_out(at, &situation, action) {
                 Ok(did) => moved |= did,
@@ -229,10 +267,21 @@ impl Overseer {
         moved
     }
 
-    fn situation(&mut self, at: &Serving, asked: &[String]) -> Option<Situation> {
+    /// `None`: nothing is known, or the place doesn't hold what its alias points at.
+    fn situation(&mut self, at: &Serving) -> Option<Situation> {
         let (events, parts, busy) = (self.events.clone(), self.parts.clone(), self.work.is_some());
         let row = self.rows.get_mut(&at.row)?;
         let champion = at.champion?;
+        let history = parts.registry.history(&row.champion.name).ok()?;
+        let is_at = |reference: &Reference, version: Option<u32>| match &reference.which {
+            Which::Alias(alias) => history.at(alias) == version,
+            Which::Latest | Which::Number(_) => false,
+        };
+        if !is_at(&row.champion, at.champion)
+            || (at.challenger.is_some() && !row.challenger.as_ref().is_some_and(|c| is_at(c, at.challenger)))
+        {
+            return None;
+        }
         let model = format!("{}/{champion}", row.champion.name);
         let before = before(&parts, &row.champion);
         let is_before = at.challenger.is_some() && at.challenger == before;
@@ -282,7 +331,7 @@ impl Overseer {
             drift: drift.filter(|found| row.kept.answered.as_ref() != Some(found)),
             trained_hours_ago: row.kept.trained_at.map(hours),
             has_place: row.challenger.is_some(),
-            asked: asked.contains(&row.champion.name),
+            asked: self.asked.contains(&row.champion.name),
             busy,
         })
     }
@@ -332,10 +381,12 @@ impl Overseer {
                 Ok(false)
             }
             Action::Retrain { why } => {
-                row.kept.answered = known.drift.clone().or(row.kept.answered.take());
-                row.kept.trained_at = Some(Timestamp::now());
                 let arguments = ["retrain", &format!("models:/{name}@{alias}"), "--alias", &challenger_alias];
                 self.begin(at.row, &arguments, &why, None)?;
+                self.asked.remove(&name);
+                if let Some(work) = &mut self.work {
+                    work.drift = known.drift.clone();
+                }
                 Ok(false)
             }
         }
@@ -356,16 +407,21 @@ impl Overseer {
         }
         tracing::info!(arguments = all.join(" "), "begins");
         let job = Job::start(&self.origin, &all)?;
-        self.work = Some(Work { job, row: row as usize, judged });
+        self.work = Some(Work { job, row: row as usize, judged, drift: None });
         Ok(())
     }
 
     /// After a promotion the version before runs along in the challenger's place.
     fn finish_work(&mut self) -> bool {
         let Some(ended) = self.work.as_mut().and_then(|work| work.job.ended()) else { return false };
-        let Some(Work { row, judged, .. }) = self.work.take() else { return false };
+        let Some(Work { row, judged, drift, .. }) = self.work.take() else { return false };
         let Some(row) = self.rows.get_mut(&(row as u32)) else { return true };
         tracing::info!(row = %row.champion, ended_well = ended, "a job ended");
+        if judged.is_none() {
+            // Also where it failed: the next one waits for its time, or for other drift.
+            row.kept.trained_at = Some(Timestamp::now());
+            row.kept.answered = drift.or(row.kept.answered.take());
+        }
         match (judged, &row.challenger) {
             (Some((candidate, _)), _) if !ended => row.kept.refused = Some(candidate),
             (Some((_, Some(old))), Some(Reference { name, which: Which::Alias(alias) })) => {
@@ -416,7 +472,10 @@ impl Overseer {
                     let name = |column: u32| names.get(column as usize).map_or("?", String::as_str);
                     let shifted: Vec<&str> = report.shifted.iter().map(|s| name(s.column)).collect();
                     let text = format!("other features than in training: {}", shifted.join(", "));
-                    row.kept.shifted = (!shifted.is_empty()).then_some(text);
+                    // Once for a champion: the next look may name others.
+                    if row.kept.shifted.is_none() && !shifted.is_empty() {
+                        row.kept.shifted = Some(text);
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => tracing::warn!(row = %row.champion, %error, "features aren't compared"),

@@ -102,11 +102,15 @@ impl Table {
 
     /// Asks for a training of the model that some row deploys with a place for a challenger. False: none does.
     pub fn ask_training(&self, name: &str) -> bool {
-        let of_it = |l: &&Line| {
+        let lines = self.lines();
+        let aliased = |l: &&Line| {
             let model = l.seat.reference.strip_prefix("models:/").unwrap_or(&l.seat.reference);
-            l.seat.challenger.is_some() && model.split(['@', '/']).next() == Some(name)
+            model.split_once('@').is_some_and(|(of, _)| of == name)
         };
-        let is_here = self.follows && self.lines().iter().any(|l| of_it(&l));
+        let champion =
+            |row: u32| lines.iter().filter(aliased).any(|l| l.seat.row == row && l.seat.challenger.is_none());
+        let challengers = lines.iter().filter(aliased).filter(|l| l.seat.challenger.is_some());
+        let is_here = self.follows && challengers.map(|l| l.seat.row).any(champion);
         if is_here {
             self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(name.into());
             self.look();

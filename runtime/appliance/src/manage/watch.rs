@@ -110,6 +110,11 @@ impl Watch {
         Watch { steps: Steps::new(SETTLE_STEPS, closed_until), state: saved, resumed_at: closed_until }
     }
 
+    /// Only of outcomes that fall due after `until`.
+    pub fn after(self, until: Option<Timestamp>) -> Self {
+        Watch { steps: Steps::new(SETTLE_STEPS, until), resumed_at: until, ..self }
+    }
+
     pub fn saved(&self) -> SavedWatch {
         SavedWatch { closed_until: self.steps.closed_until(), ..self.state.clone() }
     }

@@ -329,7 +329,8 @@ fn a_later_calibration_is_of_these_weights() {
     manifest.calibration = Some(Calibration { source: Some(source(&weights)), ..calibration() });
     let text = manifest.to_text().unwrap();
     assert_eq!(Manifest::parse(&text).unwrap(), manifest, "{text}");
-    let spoil: [(&str, fn(&mut Source)); 4] = [
+    type Spoil = fn(&mut Source);
+    let spoil: [(&str, Spoil); 4] = [
         ("calibration.source.weights", |s| s.weights = "ab".repeat(32)),
         ("calibration.source.digest", |s| s.digest = "none".into()),
         ("calibration.source.model", |s| s.model = "a\nb".into()),
