@@ -36,6 +36,8 @@ pub fn publish(
     let shipped = Registry::open(root.join("models")).map_err(|e| text(&e))?;
     let mut manifest = shipped.load(SHIPPED, Version::Latest).map_err(|e| text(&e))?.manifest;
     manifest.name = PUBLISHED.into();
+    // Of other weights than these.
+    manifest.calibration = None;
     manifest.input.window = window.unwrap_or(manifest.input.window);
     let (window, features) = (manifest.input.window as usize, manifest.input.features as usize);
     let model = model::lstm(layers, hidden, window, features);
