@@ -162,9 +162,7 @@ struct Worker {
 impl Worker {
     fn run(mut self, tasks: &Receiver<Message>) {
         // Of this thread alone. Who may not lower it explains at the usual one.
-        if let Err(error) = priority::lowest() {
-            tracing::warn!(%error, "explanations are made at the usual priority");
-        }
+        priority::lower(priority::LOWEST, "the thread that explains");
         while let Ok(Message::Task(task)) = tasks.recv() {
             if self.stop.load(Ordering::Acquire) {
                 return;

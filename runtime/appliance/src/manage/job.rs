@@ -3,6 +3,8 @@
 
 use std::process::{Child, Command, Stdio};
 
+use crate::priority;
+
 /// Lower than the manager's: it has hours.
 const NICENESS: i32 = 15;
 
@@ -24,9 +26,7 @@ impl Job {
             .spawn()
             .map_err(|e| format!("it can't be started: {e}"))?;
         let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Err(error) = rustix::process::setpriority_process(pid, NICENESS) {
-            tracing::debug!(%error, "a job runs at the priority of the rest");
-        }
+        priority::lower_process(pid, NICENESS, "a training or a judgement");
         Ok(Job { child })
     }
 

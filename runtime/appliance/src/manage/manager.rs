@@ -23,6 +23,7 @@ use crate::inference::Inference;
 use crate::load::Parts;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
+use crate::priority;
 use crate::queue::{BarQueue, PredictQueue, PredictWork};
 use crate::recover::Scanned;
 use crate::swap::{self, Copied, Warm};
@@ -123,7 +124,7 @@ impl Manager {
 
     /// Looks at the aliases at each interval, and whenever it is woken, until `stop`.
     pub fn run(mut self, woken: &Receiver<()>, stop: &AtomicBool) {
-        be_nice();
+        priority::lower(NICENESS, "the manager");
         let interval = Duration::from_millis(self.means.settings.raw.models.check_ms);
         let mut overseen: Option<Instant> = None;
         while !stop.load(Ordering::Acquire) {
@@ -494,11 +495,4 @@ impl Warming<'_> {
 
 fn text(error: LoadError) -> String {
     error.to_string()
-}
-
-fn be_nice() {
-    let thread = rustix::thread::gettid();
-    if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
-        tracing::debug!(%error, "the manager runs at the priority of the rest");
-    }
 }
